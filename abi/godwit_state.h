@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
+/*
+ * Saved state of objects: SAVE writes it, LOAD takes it.
+ *
+ * This is the definition of what state is: whatever the next packet, completion
+ * or event of an object may depend on, beside what lies in guest memory (rings,
+ * doorbell records, data). To everybody but the device a saved state is opaque.
+ * LOAD treats it as hostile input. Times are what is left, in nanoseconds,
+ * 2^64 - 1 where a timer is not running.
+ */
+#ifndef GODWIT_STATE_H
+#define GODWIT_STATE_H
+
+#include "godwit_types.h"
+#include "godwit_cmd.h"
+
+#define GODWIT_STATE_MAGIC		0x53574447	/* "GDWS" */
+#define GODWIT_STATE_VERSION		1
+
+#define GODWIT_STATE_MAX_RD_ATOMIC	16
+#define GODWIT_STATE_MAX_PLACES		4
+#define GODWIT_STATE_TIMER_OFF		0xffffffffffffffff
+
+struct godwit_state_header {
+	godwit_le32 magic;			/* GODWIT_STATE_MAGIC */
+	godwit_le16 version;			/* GODWIT_STATE_VERSION */
+	godwit_le16 type;			/* GODWIT_STATE_QP, … */
+	godwit_le32 length;			/* bytes, header included */
+	godwit_le32 crc32;			/* of everything, this field taken as zero */
+};
+
+/* A place: where a QP can be or has been reached. */
+struct godwit_place {
+	godwit_u8 gid[16];
+	godwit_u8 mac[6];
+	godwit_u8 reserved_b0[2];
+};
+
+/* Responder resource: a READ or atomic that may be asked again. */
+struct godwit_read_atomic_slot {
+	godwit_le32 first_psn;
+	godwit_le32 packets;			/* PSNs taken: of the response of a READ, 1 of an atomic */
+	godwit_u8 opcode;			/* BTH opcode of the request */
+	godwit_u8 in_progress;			/* READ: 1 while its response is still being sent */
+	godwit_u8 reserved_50[2];
+	godwit_le32 rkey;
+	godwit_le64 va;
+	godwit_le64 length;			/* bytes */
+	godwit_le64 original;			/* atomic: the value before, as answered */
+	godwit_le32 msn;			/* as answered */
+	godwit_le32 next_psn;			/* READ in progress: next response packet */
+};
+
+struct godwit_qp_state {
+	struct godwit_state_header header;
+
+	/* what it is: must agree with the QP that it is loaded into */
+	godwit_u8 type;				/* GODWIT_QP_TYPE_* */
+	godwit_u8 log2_sq_depth;
+	godwit_u8 log2_rq_depth;
+	godwit_u8 ext;				/* GODWIT_QP_EXT_* before STOP: Paused, Resuming */
+	godwit_le32 qpn;
+	struct godwit_qp_attr attr;		/* sq_psn, rq_psn: initial ones */
+	struct godwit_place own;		/* the GID and MAC that it spoke from */
+
+	/* requester */
+	godwit_le32 sq_consumer;		/* oldest unfinished WQE */
+	godwit_le32 sq_producer;		/* as last seen */
+	godwit_le32 sq_first_psn;		/* first PSN of WQE sq_consumer */
+	godwit_le32 una_psn;			/* oldest unacknowledged */
+	godwit_le32 next_psn;			/* next to send */
+	godwit_le32 high_psn;			/* one past the highest ever sent */
+	godwit_le32 ssn;
+	godwit_le32 credits;			/* limit SSN by end-to-end credits; 0xffffffff: none */
+	godwit_u8 retries_left;
+	godwit_u8 rnr_retries_left;
+	godwit_u8 requester_flags;		/* GODWIT_QP_STATE_REQUESTER_* */
+	godwit_u8 error_cause;			/* fault of the first failed WQE while flushing */
+	godwit_le32 reserved_req;
+	godwit_le64 ack_timer_ns;
+	godwit_le64 rnr_timer_ns;
+	godwit_le64 pause_timer_ns;		/* until the pause limit */
+	godwit_le64 resume_timer_ns;		/* until RESUME is repeated */
+
+	/* responder */
+	godwit_le32 expected_psn;
+	godwit_le32 msn;
+	godwit_le32 rq_consumer;
+	godwit_u8 message_opcode;		/* BTH opcode of the message's last packet, 0xff: between messages */
+	godwit_u8 responder_flags;		/* GODWIT_QP_STATE_RESPONDER_* */
+	godwit_u8 read_atomic_head;		/* oldest slot */
+	godwit_u8 read_atomic_count;
+	godwit_le64 message_va;			/* WRITE: next byte */
+	godwit_le64 message_left;		/* WRITE: bytes still to come */
+	godwit_le64 message_placed;		/* bytes of this message placed so far */
+	godwit_le32 message_rkey;
+	godwit_le32 ack_psn;			/* pending acknowledgement */
+	godwit_le64 ack_delay_ns;		/* until it is sent */
+	struct godwit_read_atomic_slot read_atomic[GODWIT_STATE_MAX_RD_ATOMIC];
+
+	/* migration */
+	godwit_le32 own_epoch;
+	godwit_le32 peer_epoch;
+	godwit_le32 initial_sq_psn;
+	godwit_le32 initial_rq_psn;
+	godwit_u8 peer_extended;
+	godwit_u8 entered;			/* bit 0: has been in RTR; bit 1: in RTS */
+	godwit_u8 place_count;
+	godwit_u8 last_attempt;			/* attempts of the image that it was loaded from */
+	godwit_le32 resume_epoch;		/* of the RESUME that is not acknowledged */
+	struct godwit_place places[GODWIT_STATE_MAX_PLACES];
+
+	/* counters of the QP: go on at the destination */
+	godwit_le64 tx_packets;
+	godwit_le64 rx_packets;
+	godwit_le64 tx_bytes;
+	godwit_le64 rx_bytes;
+	godwit_le64 retransmissions;
+	godwit_u8 reserved_end[64];
+};
+
+#define GODWIT_QP_STATE_REQUESTER_RNR_WAIT	0x01
+#define GODWIT_QP_STATE_REQUESTER_FLUSHING	0x02
+#define GODWIT_QP_STATE_REQUESTER_DRAINED	0x04	/* SQD: event has been given */
+#define GODWIT_QP_STATE_REQUESTER_FENCED	0x08
+
+#define GODWIT_QP_STATE_RESPONDER_NAK_SENT	0x01
+#define GODWIT_QP_STATE_RESPONDER_RECV_TAKEN	0x02	/* the message at hand uses WQE rq_consumer */
+#define GODWIT_QP_STATE_RESPONDER_ACK_PENDING	0x04
+#define GODWIT_QP_STATE_RESPONDER_COMM_EST	0x08	/* event has been given */
+#define GODWIT_QP_STATE_RESPONDER_RNR_SENT	0x10
+
+/* godwit_cq_state.armed */
+#define GODWIT_CQ_NOT_ARMED		0
+#define GODWIT_CQ_ARMED_ANY		1
+#define GODWIT_CQ_ARMED_SOLICITED	2
+
+struct godwit_cq_state {
+	struct godwit_state_header header;
+	godwit_le32 log2_depth;
+	godwit_le32 producer;			/* free running, 32 bits */
+	godwit_le32 consumer;			/* as last seen */
+	godwit_u8 armed;			/* GODWIT_CQ_* */
+	godwit_u8 event_pending;		/* an event that found no room in its EQ */
+	godwit_u8 overflowed;
+	godwit_u8 reserved_f8;
+	godwit_u8 reserved_end[32];
+};
+
+#include "godwit_abi_check.h"
+#endif /* GODWIT_STATE_H */
