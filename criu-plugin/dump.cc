@@ -1,0 +1,408 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "dump.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/kcmp.h>
+#include <poll.h>
+#include <rdma/ib_user_verbs.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cinttypes>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "criu_api.h"
+#include "godwit_cmd.h"
+#include "godwit_state.h"
+#include "image.h"
+#include "uverbs.h"
+
+namespace godwit::criu {
+namespace {
+
+struct Frozen {
+  Fd context;
+  // Kept until this process ends, however it ends: CRIU has let the tasks go by then, or killed
+  // them, and the driver decides by that between thaw and tombstones.
+  Fd lease;
+  std::uint64_t cookie = 0;
+  image::Context* image = nullptr;
+};
+
+struct Dump {
+  bool scanned = false;
+  image::Image image;
+  std::vector<Frozen> contexts;
+};
+
+Dump& state() {
+  static Dump dump;
+  return dump;
+}
+
+struct DirCloser {
+  void operator()(DIR* dir) const { closedir(dir); }
+};
+using Dir = std::unique_ptr<DIR, DirCloser>;
+
+std::vector<int> numbers_in(const std::string& path) {
+  std::vector<int> numbers;
+  Dir dir(opendir(path.c_str()));
+  while (dirent* entry = dir ? readdir(dir.get()) : nullptr)
+    if (entry->d_name[0] >= '0' && entry->d_name[0] <= '9')
+      numbers.push_back(std::atoi(entry->d_name));
+  return numbers;
+}
+
+int tracer_of(int pid) {
+  std::unique_ptr<FILE, int (*)(FILE*)> file(
+      fopen(("/proc/" + std::to_string(pid) + "/status").c_str(), "re"), fclose);
+  char line[256];
+  int tracer = 0;
+  while (file && fgets(line, sizeof(line), file.get()))
+    if (sscanf(line, "TracerPid: %d", &tracer) == 1) break;
+  return tracer;
+}
+
+std::string fd_path(int pid, int fd) {
+  return "/proc/" + std::to_string(pid) + "/fd/" + std::to_string(fd);
+}
+
+std::string link_of(const std::string& path) {
+  char target[4096];
+  ssize_t n = readlink(path.c_str(), target, sizeof(target));
+  return n > 0 ? std::string(target, static_cast<std::size_t>(n)) : std::string();
+}
+
+bool same_file(int pid, int fd, int own_fd) {
+  return syscall(SYS_kcmp, getpid(), pid, KCMP_FILE, own_fd, fd) == 0;
+}
+
+struct Found {
+  Fd fd;
+  int pid = 0;
+  int number = 0;
+  std::string device;
+  std::string path;
+};
+
+// The tasks being dumped are exactly those that this process traces.
+int find_contexts(std::vector<Found>* found, std::set<int>* tasks) {
+  for (int pid : numbers_in("/proc")) {
+    if (pid == getpid() || tracer_of(pid) != getpid()) continue;
+    tasks->insert(pid);
+    Fd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+    if (!pidfd.valid()) continue;  // a thread or a zombie: nothing open of its own
+    for (int number : numbers_in("/proc/" + std::to_string(pid) + "/fd")) {
+      struct stat st;
+      if (stat(fd_path(pid, number).c_str(), &st)) continue;
+      if (is_rdma_cm(st)) {
+        godwit_error("process %d has an rdma_cm descriptor open (number %d): connections made by "
+                     "rdma_cm cannot be checkpointed, connect over TCP instead",
+                     pid, number);
+        return -EOPNOTSUPP;
+      }
+      Found item;
+      item.device = godwit_device_of(st);
+      if (item.device.empty()) continue;
+      item.fd.reset(static_cast<int>(syscall(SYS_pidfd_getfd, pidfd.get(), number, 0)));
+      if (!item.fd.valid()) {
+        int error = errno;
+        godwit_error("cannot take descriptor %d of process %d: %s", number, pid, strerror(error));
+        return -error;
+      }
+      item.pid = pid;
+      item.number = number;
+      item.path = link_of(fd_path(pid, number));
+      found->push_back(std::move(item));
+    }
+  }
+  return 0;
+}
+
+// A process outside the dump that holds one of the files would keep it, frozen for ever.
+int refuse_foreign_holders(const std::vector<Found>& found, const std::set<int>& tasks) {
+  for (int pid : numbers_in("/proc")) {
+    if (pid == getpid() || tasks.count(pid)) continue;
+    for (int number : numbers_in("/proc/" + std::to_string(pid) + "/fd")) {
+      struct stat st;
+      if (stat(fd_path(pid, number).c_str(), &st) || godwit_device_of(st).empty()) continue;
+      for (const Found& item : found)
+        if (same_file(pid, number, item.fd.get())) {
+          godwit_error("process %d, which is not being dumped, shares the verbs context of process "
+                       "%d (descriptor %d there, %d here): end it, or dump it as well",
+                       pid, item.pid, number, item.number);
+          return -EBUSY;
+        }
+    }
+  }
+  return 0;
+}
+
+int add_context(Found& item) {
+  Dump& dump = state();
+  std::uint64_t cookie = 0;
+  int ret = context_cookie(item.fd.get(), &cookie);
+  if (ret == -EINVAL) return 0;  // opened, but no context was ever made: restored as it is found
+  if (ret) {
+    godwit_error("process %d, descriptor %d: cannot read its verbs context: %s", item.pid,
+                 item.number, strerror(-ret));
+    return ret;
+  }
+  for (const Frozen& other : dump.contexts)
+    if (other.cookie == cookie) return 0;  // inherited, or duplicated
+  Frozen frozen;
+  frozen.context = std::move(item.fd);
+  frozen.cookie = cookie;
+  frozen.image = dump.image.add_contexts();
+  frozen.image->set_path(item.path);
+  frozen.image->set_doorbell_page(0);
+  dump.image.set_device(item.device);
+  dump.contexts.push_back(std::move(frozen));
+  return 0;
+}
+
+int refuse_unknown_objects(const Frozen& frozen) {
+  std::vector<godwit_record> records;
+  std::vector<std::uint8_t> area;
+  godwit_dump_out out;
+  int ret = dump(frozen.context.get(), &records, &area, &out);
+  if (ret) {
+    godwit_error("cannot read the objects of a context: %s", strerror(-ret));
+    return ret;
+  }
+  for (const godwit_record& record : records)
+    if (record.type < GODWIT_RECORD_CONTEXT || record.type > GODWIT_RECORD_QP) {
+      godwit_error("%s with handle %u cannot be checkpointed", object_name(record.type),
+                   record.handle);
+      return -EOPNOTSUPP;
+    }
+  return 0;
+}
+
+int freeze(Frozen* frozen, std::uint64_t move) {
+  godwit_lease_info info = {};
+  info.move = move;
+  int ret = lease(frozen->context.get(), &info, &frozen->lease);
+  if (ret) {
+    godwit_error("cannot freeze a context: %s", strerror(-ret));
+    return ret;
+  }
+  std::vector<godwit_record> records;
+  std::vector<std::uint8_t> area;
+  godwit_dump_out out;
+  ret = dump(frozen->context.get(), &records, &area, &out);
+  if (ret) {
+    godwit_error("cannot dump a frozen context: %s", strerror(-ret));
+    return ret;
+  }
+  for (const godwit_record& record : records) {
+    if (record.type == GODWIT_RECORD_CONTEXT)
+      frozen->image->set_doorbell_page(record.number);
+    else
+      to_object(record, area, frozen->image->add_objects());
+    if (record.type == GODWIT_RECORD_CQ && record.channel) {
+      bool known = false;
+      for (const auto& channel : frozen->image->channels())
+        known |= channel.cookie() == record.channel;
+      if (!known) frozen->image->add_channels()->set_cookie(record.channel);
+    }
+  }
+  godwit_info("context at doorbell page %u frozen: %zu objects", frozen->image->doorbell_page(),
+              records.size());
+  return 0;
+}
+
+/*
+ * The hook is told neither the task nor what else it has open, and an event
+ * descriptor may come before its context. So the first call looks at all tasks,
+ * refuses what it must while everything still runs in the device, and freezes all
+ * contexts before the first page of any task is read.
+ */
+int scan() {
+  Dump& dump = state();
+  std::vector<Found> found;
+  std::set<int> tasks;
+  if (int ret = find_contexts(&found, &tasks)) return ret;
+  if (int ret = refuse_foreign_holders(found, tasks)) return ret;
+  for (Found& item : found)
+    if (int ret = add_context(item)) return ret;
+  for (const Frozen& frozen : dump.contexts)
+    if (int ret = refuse_unknown_objects(frozen)) return ret;
+  std::uint64_t move = 0;
+  while (move == 0)
+    if (getrandom(&move, sizeof(move), 0) != sizeof(move)) return -EIO;
+  dump.image.set_version(kImageVersion);
+  dump.image.set_move(move);
+  dump.image.set_driver_abi(GODWIT_UVERBS_ABI);
+  dump.image.set_state_version(GODWIT_STATE_VERSION);
+  for (Frozen& frozen : dump.contexts)
+    if (int ret = freeze(&frozen, move)) return ret;
+  return 0;
+}
+
+image::Object* object_by_user_handle(image::Context* context, std::uint32_t type,
+                                     std::uint64_t user_handle) {
+  for (auto& object : *context->mutable_objects())
+    if (object.type() == type && object.user_handle() == user_handle) return &object;
+  return nullptr;
+}
+
+bool readable(int fd) {
+  pollfd entry = {.fd = fd, .events = POLLIN, .revents = 0};
+  return poll(&entry, 1, 0) == 1 && (entry.revents & POLLIN);
+}
+
+// Unread events go into the image, in order. Each is noted with the driver, which gives it back if
+// the dump ends in a thaw, and is no longer counted as raised.
+int drain_channel(const Frozen& frozen, int fd, std::uint64_t cookie) {
+  ib_uverbs_comp_event_desc event;
+  while (readable(fd)) {
+    if (read(fd, &event, sizeof(event)) != sizeof(event)) return -EIO;
+    image::Object* cq =
+        object_by_user_handle(frozen.image, GODWIT_RECORD_CQ, event.cq_handle);
+    if (!cq) continue;  // destroyed meanwhile
+    godwit_event_in note = {.what = GODWIT_EVENT_NOTE | GODWIT_EVENT_COMP, .event_type = 0};
+    if (int ret = criu::event(frozen.context.get(), EventObject::kCq, cq->handle(), note))
+      return ret;
+    cq->set_comp_events(cq->comp_events() - 1);
+    auto* saved = frozen.image->add_comp_events();
+    saved->set_channel(cookie);
+    saved->set_user_handle(event.cq_handle);
+  }
+  return 0;
+}
+
+struct EventClass {
+  EventObject object;
+  std::uint32_t record;
+};
+
+EventClass class_of(std::uint32_t event_type) {
+  switch (event_type) {
+    case 0: return {EventObject::kCq, GODWIT_RECORD_CQ};           // CQ error
+    case 1: case 2: case 3: case 4: case 5: case 6: case 7:        // QP errors, path, drained
+    case 16: return {EventObject::kQp, GODWIT_RECORD_QP};          // last WQE
+    case 14: case 15: return {EventObject::kSrq, GODWIT_RECORD_SRQ};
+    default: return {EventObject::kPort, 0};                       // device and port
+  }
+}
+
+int drain_async(const Frozen& frozen, int fd) {
+  ib_uverbs_async_event_desc event;
+  while (readable(fd)) {
+    if (read(fd, &event, sizeof(event)) != sizeof(event)) return -EIO;
+    EventClass which = class_of(event.event_type);
+    godwit_event_in note = {.what = GODWIT_EVENT_NOTE, .event_type = event.event_type};
+    std::uint32_t handle = 0;
+    if (which.object != EventObject::kPort) {
+      image::Object* object = object_by_user_handle(frozen.image, which.record, event.element);
+      if (!object) continue;
+      handle = object->handle();
+      object->set_async_events(object->async_events() - 1);
+    }
+    if (int ret = criu::event(frozen.context.get(), which.object, handle, note)) return ret;
+    auto* saved = frozen.image->add_async_events();
+    saved->set_element(event.element);
+    saved->set_type(event.event_type);
+  }
+  return 0;
+}
+
+void set_file(image::File* file, int fd, int id) {
+  file->set_id(static_cast<std::uint32_t>(id));
+  file->set_flags(static_cast<std::uint32_t>(fcntl(fd, F_GETFL)));
+}
+
+int dump_context_file(int fd, int id) {
+  std::uint64_t cookie = 0;
+  int ret = context_cookie(fd, &cookie);
+  if (ret) {
+    godwit_error("a uverbs descriptor without a context (file %#x) cannot be checkpointed", id);
+    return -EOPNOTSUPP;
+  }
+  for (Frozen& frozen : state().contexts)
+    if (frozen.cookie == cookie) {
+      set_file(frozen.image->mutable_file(), fd, id);
+      return 0;
+    }
+  godwit_error("file %#x: its context was not found among the tasks", id);
+  return -EINVAL;
+}
+
+int dump_event_file(int fd, int id) {
+  for (Frozen& frozen : state().contexts) {
+    godwit_identify_out what = {};
+    if (identify(frozen.context.get(), fd, &what)) continue;
+    if (what.kind == GODWIT_IDENTIFY_ASYNC) {
+      set_file(frozen.image->mutable_async(), fd, id);
+      return drain_async(frozen, fd);
+    }
+    image::Channel* channel = nullptr;
+    for (auto& known : *frozen.image->mutable_channels())
+      if (known.cookie() == what.cookie) channel = &known;
+    if (!channel) {  // a channel that no CQ uses
+      channel = frozen.image->add_channels();
+      channel->set_cookie(what.cookie);
+    }
+    set_file(channel->mutable_file(), fd, id);
+    return drain_channel(frozen, fd, what.cookie);
+  }
+  godwit_error("file %#x: an event descriptor of a context that is not being dumped", id);
+  return -EINVAL;
+}
+
+}  // namespace
+
+int dump_file(int fd, int id) {
+  struct stat st;
+  if (fstat(fd, &st)) return -errno;
+  if (is_rdma_cm(st)) {
+    godwit_error("an rdma_cm descriptor (file %#x) cannot be checkpointed", id);
+    return -EOPNOTSUPP;
+  }
+  bool context = !godwit_device_of(st).empty();
+  bool event = !context && link_of(fd_path(getpid(), fd)) == "anon_inode:[infinibandevent]";
+  if (!context && !event) return -ENOTSUP;
+  Dump& dump = state();
+  if (!dump.scanned) {
+    dump.scanned = true;
+    if (int ret = scan()) {
+      dump.contexts.clear();  // closes the leases: everything goes on
+      return ret;
+    }
+  }
+  int ret = context ? dump_context_file(fd, id) : dump_event_file(fd, id);
+  if (ret) return ret;
+  // Written anew after every file, while a failure can still end the dump: at the end of the dump
+  // CRIU no longer asks.
+  std::string error = write_image(criu_get_image_dir(), dump.image);
+  if (!error.empty()) {
+    godwit_error("%s", error.c_str());
+    return -EIO;
+  }
+  return 0;
+}
+
+void finish_dump(int ret) {
+  Dump& dump = state();
+  bool complete = ret == 0;
+  for (const Frozen& frozen : dump.contexts)
+    if (!frozen.image->has_file()) {
+      godwit_error("the context at doorbell page %u was frozen, but CRIU dumped no descriptor of it",
+                   frozen.image->doorbell_page());
+      complete = false;
+    }
+  if (!dump.contexts.empty() && !complete) unlinkat(criu_get_image_dir(), kImageName, 0);
+  // The leases stay open: see Frozen.
+}
+
+}  // namespace godwit::criu

@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// godwit-cr: looks into checkpoint images, and manages what a move leaves on a NIC.
+// For orchestrators and for people; runs in the guest.
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cinttypes>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "image.h"
+#include "uverbs.h"
+
+namespace {
+
+using namespace godwit::criu;
+namespace image = godwit::image;
+
+constexpr int kOk = 0, kFailed = 1, kUsage = 2;
+
+const char kHelp[] =
+    R"(usage: godwit-cr COMMAND [OPTIONS]
+
+  move-id DIR                  print the id of the checkpoint in DIR (16 hex digits)
+  show DIR [--json]            what the checkpoint holds
+  check DIR [--reserve SEC]    can it be restored on this machine? GIDs, GID indexes,
+                               QPNs; --reserve keeps the QPNs for SEC seconds
+  commit --move ID             start the time to live of the tombstones of a checkpoint
+  drop --move ID               destroy its tombstones and reservations at once
+  list [--json]                all tombstones on this NIC
+  status --pid PID [--json] [--wait SEC]
+                               QPs of all processes in PID's pid namespace: how many are
+                               stopped, paused, resuming; --wait: until none is resuming
+
+  --device NAME                RDMA device, default: the first that is a godwit
+  --help
+
+exit codes: 0 done, 1 failed (one line on stderr says why), 2 wrong usage
+)";
+
+int fail(const std::string& text) {
+  std::fprintf(stderr, "godwit-cr: %s\n", text.c_str());
+  return kFailed;
+}
+
+struct Options {
+  std::string command;
+  std::string directory;
+  std::string device;
+  std::uint64_t move = 0;
+  int pid = 0;
+  int wait_seconds = 0;
+  int reserve_seconds = 0;
+  bool json = false;
+};
+
+std::string gid_text(const std::string& gid) {
+  std::string text;
+  char part[8];
+  for (std::size_t i = 0; i + 1 < gid.size(); i += 2) {
+    std::snprintf(part, sizeof(part), "%s%02x%02x", i ? ":" : "",
+                  static_cast<unsigned char>(gid[i]), static_cast<unsigned char>(gid[i + 1]));
+    text += part;
+  }
+  return text;
+}
+
+// "godwit0" and its node, of the device asked for or of the first of our driver.
+std::string find_node(std::string* device) {
+  for (int i = 0; i < 64; i++) {
+    std::string path = "/dev/infiniband/uverbs" + std::to_string(i);
+    struct stat st;
+    if (stat(path.c_str(), &st)) continue;
+    std::string name = godwit_device_of(st);
+    if (name.empty() || (!device->empty() && name != *device)) continue;
+    *device = name;
+    return path;
+  }
+  return {};
+}
+
+int open_device(Options& options, Fd* context) {
+  std::string node = find_node(&options.device);
+  if (node.empty())
+    return fail("no godwit RDMA device here: is the module loaded, and /dev/infiniband there?");
+  context->reset(open(node.c_str(), O_RDWR | O_CLOEXEC));
+  if (!context->valid()) return fail(node + ": " + std::strerror(errno));
+  godwit_uresp_context response = {};
+  int ret = get_context(context->get(), false, &response);
+  return ret ? fail(node + ": cannot make a context: " + std::strerror(-ret)) : kOk;
+}
+
+int load_image(const Options& options, image::Image* out) {
+  Fd directory(open(options.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directory.valid()) return fail(options.directory + ": " + std::strerror(errno));
+  std::string error;
+  switch (read_image(directory.get(), out, &error)) {
+    case ReadResult::kOk: return kOk;
+    case ReadResult::kAbsent:
+      return fail(options.directory + ": no " + kImageName + ": no verbs objects were dumped");
+    case ReadResult::kBad: return fail(options.directory + ": " + error);
+  }
+  return kFailed;
+}
+
+int show(const Options& options) {
+  image::Image image;
+  if (int ret = load_image(options, &image)) return ret;
+  std::map<std::uint32_t, unsigned> counts;
+  for (const auto& context : image.contexts())
+    for (const auto& object : context.objects()) counts[object.type()]++;
+  if (options.json) {
+    std::printf("{\"move\": \"%016" PRIx64 "\", \"device\": \"%s\", \"contexts\": %d, ",
+                image.move(), image.device().c_str(), image.contexts_size());
+    std::printf("\"pds\": %u, \"mrs\": %u, \"cqs\": %u, \"qps\": [", counts[GODWIT_RECORD_PD],
+                counts[GODWIT_RECORD_MR], counts[GODWIT_RECORD_CQ]);
+  } else {
+    std::printf("move %016" PRIx64 ", device %s, %d contexts, %u PDs, %u MRs, %u CQs, %u QPs\n",
+                image.move(), image.device().c_str(), image.contexts_size(),
+                counts[GODWIT_RECORD_PD], counts[GODWIT_RECORD_MR], counts[GODWIT_RECORD_CQ],
+                counts[GODWIT_RECORD_QP]);
+  }
+  const char* separator = "";
+  for (const auto& context : image.contexts())
+    for (const auto& object : context.objects()) {
+      if (object.type() != GODWIT_RECORD_QP) continue;
+      if (options.json)
+        std::printf("%s{\"qpn\": %u, \"peer_qpn\": %u, \"own_gid\": \"%s\", \"peer_gid\": \"%s\", "
+                    "\"extended_peer\": %s}",
+                    separator, object.number(), object.peer_qpn(),
+                    gid_text(object.own_gid()).c_str(), gid_text(object.peer_gid()).c_str(),
+                    object.extended_peer() ? "true" : "false");
+      else
+        std::printf("  QP %#08x at %s -> %#08x at %s%s\n", object.number(),
+                    gid_text(object.own_gid()).c_str(), object.peer_qpn(),
+                    gid_text(object.peer_gid()).c_str(),
+                    object.extended_peer() ? "" : " (peer without the extension)");
+      separator = ", ";
+    }
+  if (options.json) std::printf("]}\n");
+  return kOk;
+}
+
+// Index of a GID in this machine's table; RoCE v2 only. -1: not there.
+int find_gid(const std::string& device, const std::string& gid) {
+  const std::string port = "/sys/class/infiniband/" + device + "/ports/1/";
+  for (int i = 0; i < 1024; i++) {
+    std::ifstream value(port + "gids/" + std::to_string(i));
+    std::string text, type;
+    if (!(value >> text)) return -1;
+    if (text != gid_text(gid)) continue;
+    std::ifstream kind(port + "gid_attrs/types/" + std::to_string(i));
+    std::getline(kind, type);
+    if (type == "RoCE v2") return i;
+  }
+  return -1;
+}
+
+int check(Options& options) {
+  image::Image image;
+  if (int ret = load_image(options, &image)) return ret;
+  Fd context;
+  if (int ret = open_device(options, &context)) return ret;
+  std::vector<std::uint32_t> qpns;
+  for (const auto& saved : image.contexts())
+    for (const auto& object : saved.objects()) {
+      if (object.type() != GODWIT_RECORD_QP) continue;
+      qpns.push_back(object.number());
+      if (!object.has_av()) continue;
+      int index = find_gid(options.device, object.own_gid());
+      if (index < 0)
+        return fail("GID " + gid_text(object.own_gid()) +
+                    " is not on this NIC: bring up the container's address first");
+      if (index != static_cast<int>(object.own_gid_index()))
+        std::fprintf(stderr,
+                     "godwit-cr: warning: GID %s has index %d here, it had %u: an application that "
+                     "keeps the index will make new connections with another GID\n",
+                     gid_text(object.own_gid()).c_str(), index, object.own_gid_index());
+    }
+  if (qpns.empty()) return kOk;
+  int ttl_ms = (options.reserve_seconds ? options.reserve_seconds : 1) * 1000;
+  for (std::size_t first = 0; first < qpns.size(); first += 1024) {
+    std::vector<std::uint32_t> part(
+        qpns.begin() + static_cast<std::ptrdiff_t>(first),
+        qpns.begin() + static_cast<std::ptrdiff_t>(std::min(first + 1024, qpns.size())));
+    int ret = move_reserve(context.get(), image.move(), part, static_cast<std::uint32_t>(ttl_ms));
+    if (ret)
+      return fail(ret == -EEXIST ? "a QPN of the checkpoint is taken on this NIC"
+                                 : std::string("cannot reserve QPNs: ") + std::strerror(-ret));
+  }
+  if (!options.reserve_seconds) move_drop(context.get(), image.move());
+  return kOk;
+}
+
+int commit_or_drop(Options& options) {
+  if (!options.move) return fail("--move ID is missing: see godwit-cr move-id DIR");
+  Fd context;
+  if (int ret = open_device(options, &context)) return ret;
+  int ret = options.command == "commit" ? move_commit(context.get(), options.move)
+                                        : move_drop(context.get(), options.move);
+  if (ret == -ENOENT) return kOk;  // nothing of it is left
+  return ret ? fail(options.command + ": " + std::strerror(-ret)) : kOk;
+}
+
+int list(Options& options) {
+  Fd context;
+  if (int ret = open_device(options, &context)) return ret;
+  std::vector<godwit_move_entry> entries;
+  int ret = move_list(context.get(), &entries);
+  if (ret) return fail(std::string("list: ") + std::strerror(-ret));
+  if (options.json) std::printf("[");
+  const char* separator = "";
+  for (const auto& entry : entries) {
+    if (options.json)
+      std::printf("%s{\"move\": \"%016" PRIx64 "\", \"qpn\": %u, \"peer_qpn\": %u, \"ttl_ms\": %" PRId64
+                  ", \"answered\": %u}",
+                  separator, static_cast<std::uint64_t>(entry.move), entry.qpn, entry.peer_qpn,
+                  entry.ttl_ms == ~0u ? INT64_C(-1) : static_cast<std::int64_t>(entry.ttl_ms),
+                  entry.answered);
+    else
+      std::printf("move %016" PRIx64 " QP %#08x peer %#08x answered %u, %s\n",
+                  static_cast<std::uint64_t>(entry.move), entry.qpn, entry.peer_qpn, entry.answered,
+                  entry.ttl_ms == ~0u ? "not committed"
+                                      : (std::to_string(entry.ttl_ms) + " ms left").c_str());
+    separator = ", ";
+  }
+  if (options.json) std::printf("]\n");
+  return kOk;
+}
+
+std::vector<int> numbers_in(const std::string& path) {
+  std::vector<int> numbers;
+  DIR* dir = opendir(path.c_str());
+  while (dirent* entry = dir ? readdir(dir) : nullptr)
+    if (entry->d_name[0] >= '0' && entry->d_name[0] <= '9')
+      numbers.push_back(std::atoi(entry->d_name));
+  if (dir) closedir(dir);
+  return numbers;
+}
+
+std::uint64_t pid_namespace(int pid) {
+  struct stat st;
+  return stat(("/proc/" + std::to_string(pid) + "/ns/pid").c_str(), &st) ? 0 : st.st_ino;
+}
+
+// Sums over the contexts of all processes in the namespace; each context once.
+int sum_status(int pid, godwit_status_out* sum) {
+  *sum = {};
+  std::vector<std::uint64_t> seen;
+  const std::uint64_t space = pid_namespace(pid);
+  if (!space) return fail("no process " + std::to_string(pid));
+  for (int other : numbers_in("/proc")) {
+    if (pid_namespace(other) != space || (other != pid && pid_namespace(getpid()) == space))
+      continue;
+    Fd pidfd(static_cast<int>(syscall(SYS_pidfd_open, other, 0)));
+    for (int number : numbers_in("/proc/" + std::to_string(other) + "/fd")) {
+      struct stat st;
+      std::string path = "/proc/" + std::to_string(other) + "/fd/" + std::to_string(number);
+      if (stat(path.c_str(), &st) || godwit_device_of(st).empty()) continue;
+      Fd fd(static_cast<int>(syscall(SYS_pidfd_getfd, pidfd.get(), number, 0)));
+      std::uint64_t cookie = 0;
+      godwit_status_out one = {};
+      if (!fd.valid() || context_cookie(fd.get(), &cookie) || status(fd.get(), &one)) continue;
+      bool known = false;
+      for (std::uint64_t c : seen) known |= c == cookie;
+      if (known) continue;
+      seen.push_back(cookie);
+      sum->qps += one.qps;
+      sum->stopped += one.stopped;
+      sum->paused += one.paused;
+      sum->resuming += one.resuming;
+      sum->error += one.error;
+    }
+  }
+  return kOk;
+}
+
+int show_status(const Options& options) {
+  if (options.pid <= 0) return fail("--pid PID is missing");
+  godwit_status_out sum;
+  timespec pause = {.tv_sec = 0, .tv_nsec = 20'000'000};
+  for (int rounds = options.wait_seconds * 50;; rounds--) {
+    if (int ret = sum_status(options.pid, &sum)) return ret;
+    if (sum.resuming == 0 || rounds <= 0) break;
+    nanosleep(&pause, nullptr);
+  }
+  std::printf(options.json ? "{\"qps\": %u, \"stopped\": %u, \"paused\": %u, \"resuming\": %u, "
+                             "\"error\": %u}\n"
+                           : "%u QPs: %u stopped, %u paused, %u resuming, %u in error\n",
+              sum.qps, sum.stopped, sum.paused, sum.resuming, sum.error);
+  if (options.wait_seconds && sum.resuming) return fail("QPs are still resuming");
+  return kOk;
+}
+
+int usage(const std::string& text) {
+  std::fprintf(stderr, "godwit-cr: %s (see godwit-cr --help)\n", text.c_str());
+  return kUsage;
+}
+
+int run(int argc, char** argv) {
+  Options options;
+  for (int i = 1; i < argc; i++) {
+    std::string arg = argv[i];
+    auto value = [&]() -> const char* { return i + 1 < argc ? argv[++i] : ""; };
+    if (arg == "--help" || arg == "-h") {
+      std::fputs(kHelp, stdout);
+      return kOk;
+    }
+    if (arg == "--json") options.json = true;
+    else if (arg == "--move") options.move = std::strtoull(value(), nullptr, 16);
+    else if (arg == "--pid") options.pid = std::atoi(value());
+    else if (arg == "--wait") options.wait_seconds = std::atoi(value());
+    else if (arg == "--reserve") options.reserve_seconds = std::atoi(value());
+    else if (arg == "--device") options.device = value();
+    else if (arg[0] == '-') return usage("unknown option " + arg);
+    else if (options.command.empty()) options.command = arg;
+    else if (options.directory.empty()) options.directory = arg;
+    else return usage("too many arguments: " + arg);
+  }
+  const std::string& command = options.command;
+  if (command == "move-id" || command == "show" || command == "check") {
+    if (options.directory.empty()) return usage(command + ": DIR is missing");
+    if (command == "show") return show(options);
+    if (command == "check") return check(options);
+    image::Image image;
+    if (int ret = load_image(options, &image)) return ret;
+    std::printf("%016" PRIx64 "\n", image.move());
+    return kOk;
+  }
+  if (command == "commit" || command == "drop") return commit_or_drop(options);
+  if (command == "list") return list(options);
+  if (command == "status") return show_status(options);
+  return usage(command.empty() ? "a command is missing" : "unknown command " + command);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& error) {
+    return fail(error.what());
+  }
+}
