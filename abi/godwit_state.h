@@ -9,10 +9,12 @@
  * 2^64 - 1 where a timer is not running.
  */
 #ifndef GODWIT_STATE_H
-#define GODWIT_STATE_H
 
 #include "godwit_types.h"
 #include "godwit_cmd.h"
+
+/* Only now: godwit_cmd.h ends with the checks of every header that it finds defined. */
+#define GODWIT_STATE_H
 
 #define GODWIT_STATE_MAGIC		0x53574447	/* "GDWS" */
 #define GODWIT_STATE_VERSION		1
