@@ -457,7 +457,10 @@ bool send_requests(const Context& c, unsigned* budget) {
     }
     if (!posted(req, req.current)) break;
     if (req.current >= kMaxInflight - 1) break;
-    if (qp.attr.status == Status::kSqd && req.current >= req.inflight_count) break;
+    if (qp.attr.status == Status::kSqd && req.current >= req.inflight_count &&
+        !psn_before(end_psn(req), req.high)) {
+      break;
+    }
     if (*budget == 0) return true;
     const Fault bad = learn(c, req.current, &req.sending);
     if (bad != Fault::kNone) {

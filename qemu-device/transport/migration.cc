@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Stop, pause, resume: docs/spec/migration.md.
+#include <algorithm>
+#include <limits>
+
+#include "transport/internal.h"
+#include "transport/token.h"
+
+namespace godwit::transport {
+namespace {
+
+using wire::psn_distance;
+
+constexpr std::uint64_t kResumeFirst = 100 * kMillisecond;
+constexpr std::uint64_t kResumeLongest = 1000 * kMillisecond;
+constexpr std::uint64_t kSecond = 1000 * kMillisecond;
+constexpr std::uint32_t kBadTokensPerSecond = 16;
+
+// The token of a RESUME of this QP, or of the RESUME_ACK that it waits for.
+std::uint64_t own_token(const Qp& qp, TokenType type, std::uint8_t flags) {
+  TokenInput input;
+  input.type = type;
+  input.flags = flags;
+  input.mover_qpn = qp.qpn;
+  input.peer_qpn = qp.attr.dest_qpn;
+  input.initial_psn = (flags & wire::kMigRtr) != 0 ? qp.attr.rq_psn : qp.attr.sq_psn;
+  input.epoch = qp.mig.resume_epoch;
+  input.mover_gid = qp.own.gid;
+  return token(input);
+}
+
+std::uint8_t resume_flags(const Qp& qp) { return qp.mig.entered_rts ? 0 : wire::kMigRtr; }
+
+void send_resume(const Context& c) {
+  Qp& qp = c.qp;
+  const std::uint8_t flags = resume_flags(qp);
+  wire::Headers h = headers(c, wire::kResume, qp.req.una);
+  h.ack_request = true;
+  h.aeth = {wire::kSyndromeAck, qp.resp.msn};
+  h.mig.flags = flags;
+  h.mig.epoch = qp.mig.resume_epoch;
+  h.mig.token = own_token(qp, TokenType::kResume, flags);
+  wire::FrameBuilder frame(path_to_peer(c), h, 0);
+  c.count(GODWIT_COUNTER_TX_RESUME);
+  transmit(c, frame, 0);
+}
+
+void send_resume_ack(const Context& c, const wire::Packet& packet, std::uint32_t initial_psn) {
+  Qp& qp = c.qp;
+  TokenInput input;
+  input.type = TokenType::kResumeAck;
+  input.flags = packet.h.mig.flags;
+  input.mover_qpn = qp.attr.dest_qpn;
+  input.peer_qpn = qp.qpn;
+  input.initial_psn = initial_psn;
+  input.epoch = packet.h.mig.epoch;
+  input.mover_gid = packet.path.sgid;
+  wire::Headers h = headers(c, wire::kResumeAck, qp.resp.expected);
+  h.aeth = {wire::kSyndromeAck, qp.resp.msn};
+  h.mig.flags = packet.h.mig.flags;
+  h.mig.epoch = packet.h.mig.epoch;
+  h.mig.token = token(input);
+  wire::FrameBuilder frame(path_to_peer(c), h, 0);
+  c.count(GODWIT_COUNTER_TX_RESUME_ACK);
+  transmit(c, frame, 0);
+}
+
+void back_to_una(const Context& c) {
+  restart_retries(c.qp);
+  go_back(c.qp);
+  if (outstanding(c.qp)) arm_ack_timer(c);
+}
+
+void move_address(const Context& c, const wire::Packet& packet) {
+  Qp& qp = c.qp;
+  qp.attr.dgid = packet.path.sgid;
+  qp.attr.dmac = packet.path.smac;
+  qp.mig.paused = false;
+  qp.mig.pause_deadline = kOff;
+  back_to_una(c);
+}
+
+void on_resume(const Context& c, const wire::Packet& packet) {
+  Qp& qp = c.qp;
+  const wire::MigEth& mig = packet.h.mig;
+  c.count(GODWIT_COUNTER_RX_RESUME);
+  if (!packet.has_mig_eth) {
+    // MigrOS's own RESUME: no token, no epoch; only where the user asks for it.
+    if (!c.ports.config.bare_resume) {
+      c.count(GODWIT_COUNTER_RESUME_BAD_VERSION);
+      return;
+    }
+    c.count(GODWIT_COUNTER_RESUME_ACCEPTED);
+    move_address(c, packet);
+    return;
+  }
+  if (mig.version != wire::kMigVersion || (mig.flags & ~wire::kMigRtr) != 0 || mig.reserved != 0 ||
+      !packet.payload.empty()) {
+    // HOME is for tombstones, REDIRECT is not in this version.
+    c.count(GODWIT_COUNTER_RESUME_BAD_VERSION);
+    return;
+  }
+  if (packet.path.ipv4 != qp.own_ipv4) {
+    c.count(GODWIT_COUNTER_RESUME_BAD_ADDRESS);
+    return;
+  }
+  if (c.now - qp.mig.bad_token_window >= kSecond) {
+    qp.mig.bad_token_window = c.now;
+    qp.mig.bad_tokens = 0;
+  }
+  if (qp.mig.bad_tokens > kBadTokensPerSecond) {
+    c.count(GODWIT_COUNTER_RESUME_RATE_LIMITED);
+    return;
+  }
+  const bool rtr = (mig.flags & wire::kMigRtr) != 0;
+  if (rtr && !qp.mig.entered_rts) {
+    // Its receive PSN is our send PSN, which is not known yet: it will ask again.
+    c.count(GODWIT_COUNTER_RESUME_BAD_TOKEN);
+    return;
+  }
+  const std::uint32_t initial_psn = rtr ? qp.attr.sq_psn : qp.attr.rq_psn;
+  TokenInput input;
+  input.flags = mig.flags;
+  input.mover_qpn = qp.attr.dest_qpn;
+  input.peer_qpn = qp.qpn;
+  input.initial_psn = initial_psn;
+  input.epoch = mig.epoch;
+  input.mover_gid = packet.path.sgid;
+  if (token(input) != mig.token) {
+    ++qp.mig.bad_tokens;
+    c.count(GODWIT_COUNTER_RESUME_BAD_TOKEN);
+    return;
+  }
+  if (mig.epoch < qp.mig.peer_epoch ||
+      (mig.epoch == qp.mig.peer_epoch && packet.path.sgid != qp.attr.dgid)) {
+    c.count(GODWIT_COUNTER_RESUME_STALE_EPOCH);
+    return;
+  }
+  qp.mig.peer_extended = true;
+  if (mig.epoch == qp.mig.peer_epoch) {
+    send_resume_ack(c, packet, initial_psn);
+    return;
+  }
+  qp.mig.peer_epoch = mig.epoch;
+  c.count(GODWIT_COUNTER_RESUME_ACCEPTED);
+  move_address(c, packet);
+  send_resume_ack(c, packet, initial_psn);
+}
+
+void on_resume_ack(const Context& c, const wire::Packet& packet) {
+  Qp& qp = c.qp;
+  const wire::MigEth& mig = packet.h.mig;
+  c.count(GODWIT_COUNTER_RX_RESUME_ACK);
+  const bool expected = packet.has_mig_eth && mig.version == wire::kMigVersion &&
+                        packet.payload.empty() && qp.mig.resuming &&
+                        mig.epoch == qp.mig.resume_epoch && mig.flags == resume_flags(qp) &&
+                        mig.token == own_token(qp, TokenType::kResumeAck, mig.flags);
+  if (!expected) {
+    c.count(GODWIT_COUNTER_RESUME_ACK_UNEXPECTED);
+    return;
+  }
+  qp.mig.resuming = false;
+  qp.mig.resume_deadline = kOff;
+  qp.mig.place_count = 0;
+  back_to_una(c);
+  c.ports.queues.event(qp, QpEvent::kResumed);
+}
+
+std::uint64_t shifted(std::uint64_t deadline, std::uint64_t by) {
+  return deadline == kOff ? kOff : deadline + by;
+}
+
+}  // namespace
+
+void on_nak_stopped(const Context& c, wire::Psn psn) {
+  Qp& qp = c.qp;
+  c.count(GODWIT_COUNTER_RX_NAK_STOPPED);
+  // una <= psn <= highest sent + 1, and something to wait for.
+  if (!c.ports.config.migration || !outstanding(qp) || qp.mig.resuming ||
+      psn_distance(psn, qp.req.una) > psn_distance(qp.req.high, qp.req.una)) {
+    c.count(GODWIT_COUNTER_NAK_STOPPED_IGNORED);
+    return;
+  }
+  const bool first = !qp.mig.paused;
+  qp.mig.paused = true;
+  qp.req.rnr_deadline = kOff;
+  if (c.ports.config.pause_limit_ns != 0) {
+    qp.mig.pause_deadline = c.now + c.ports.config.pause_limit_ns;
+  }
+  if (first) {
+    go_back(qp);
+    arm_ack_timer(c);
+    c.ports.queues.event(qp, QpEvent::kStatusChanged);
+  }
+}
+
+void on_extension(const Context& c, const wire::Packet& packet) {
+  if (!c.ports.config.migration || !c.qp.receives() || c.qp.attr.status == Status::kSqe) {
+    c.count(GODWIT_COUNTER_RX_NO_QP);
+    return;
+  }
+  if (packet.h.opcode == wire::kResume) {
+    on_resume(c, packet);
+  } else {
+    on_resume_ack(c, packet);
+  }
+}
+
+void answer_stopped(const Context& c, const wire::Packet& packet) {
+  Qp& qp = c.qp;
+  const bool request =
+      packet.info().role == wire::Role::kRequest || packet.h.opcode == wire::kResume;
+  if (!request) {
+    c.count(GODWIT_COUNTER_STOPPED_DROPS);
+    return;
+  }
+  // To a stock NIC the syndrome would be fatal: silence, and its own retries.
+  if (!packet.h.extended || !qp.receives()) {
+    c.count(GODWIT_COUNTER_STOPPED_DROPS);
+    return;
+  }
+  // Only while the address is still ours.
+  const GidEntry* entry = c.ports.link.gid(qp.attr.sgid_index);
+  if (qp.mig.tombstone && (entry == nullptr || entry->gid != qp.own.gid)) return;
+  wire::Headers h = headers(c, wire::kAcknowledge, qp.resp.expected);
+  h.aeth = {wire::kNakStopped, qp.resp.msn};
+  wire::Path path = path_to_peer(c);
+  path.dgid = packet.path.sgid;
+  path.dmac = packet.path.smac;
+  wire::FrameBuilder frame(path, h, 0);
+  c.count(GODWIT_COUNTER_TX_NAK_STOPPED);
+  if (qp.mig.tombstone) ++qp.mig.answered;
+  transmit(c, frame, 0);
+}
+
+void on_resume_timer(const Context& c) {
+  Qp& qp = c.qp;
+  send_resume(c);
+  qp.mig.resume_interval = std::min(qp.mig.resume_interval * 2, kResumeLongest);
+  qp.mig.resume_deadline = c.now + qp.mig.resume_interval;
+}
+
+void on_pause_limit(const Context& c) {
+  Qp& qp = c.qp;
+  qp.mig.pause_deadline = kOff;
+  if (!qp.mig.paused || !outstanding(qp)) return;
+  c.count(GODWIT_COUNTER_PAUSE_LIMIT_EXCEEDED);
+  enter_error(qp, c.ports, c.now, Fault::kPauseLimit);
+}
+
+StopResult stop(Qp& qp, Ports& ports, std::uint64_t now_ns) {
+  Context c{qp, ports, now_ns};
+  if (qp.mig.stopped) return StopResult::kOk;
+  if (qp.attr.status == Status::kError && !flushed(c)) return StopResult::kFlushFirst;
+  if (qp.mig.resuming && qp.mig.place_count == kMaxPlaces) return StopResult::kTooManyPlaces;
+  qp.mig.stopped = true;
+  qp.mig.stopped_at = now_ns;
+  ports.queues.event(qp, QpEvent::kStatusChanged);
+  return StopResult::kOk;
+}
+
+void unstop(Qp& qp, Ports& ports, std::uint64_t now_ns) {
+  Context c{qp, ports, now_ns};
+  if (!qp.mig.stopped || qp.mig.tombstone) return;
+  qp.mig.stopped = false;
+  const std::uint64_t slept = now_ns - qp.mig.stopped_at;
+  qp.req.ack_deadline = shifted(qp.req.ack_deadline, slept);
+  qp.req.rnr_deadline = shifted(qp.req.rnr_deadline, slept);
+  qp.mig.pause_deadline = shifted(qp.mig.pause_deadline, slept);
+  qp.mig.resume_deadline = shifted(qp.mig.resume_deadline, slept);
+  const std::uint64_t rnr = qp.req.rnr_deadline;
+  go_back(qp);
+  qp.req.rnr_deadline = rnr;
+  if (outstanding(qp) && qp.req.ack_deadline == kOff) arm_ack_timer(c);
+  ports.queues.event(qp, QpEvent::kStatusChanged);
+}
+
+ResumeResult resume(Qp& qp, Ports& ports, std::uint64_t now_ns, std::uint32_t attempt,
+                    bool local) {
+  Context c{qp, ports, now_ns};
+  if (!qp.mig.stopped || !qp.mig.loaded) return ResumeResult::kBadState;
+  if (attempt == 0 || attempt <= qp.mig.last_attempt) return ResumeResult::kBadAttempt;
+  if (qp.mig.own_epoch > std::numeric_limits<std::uint32_t>::max() - attempt) {
+    return ResumeResult::kEpochExhausted;
+  }
+  qp.mig.last_attempt = attempt;
+  qp.mig.loaded = false;
+  unstop(qp, ports, now_ns);
+  if (!qp.receives()) return ResumeResult::kOk;
+  qp.mig.own_epoch += attempt;
+  qp.mig.resuming = false;
+  qp.mig.resume_deadline = kOff;
+  back_to_una(c);
+  if (local || (!qp.mig.peer_extended && !ports.config.resume_unknown)) return ResumeResult::kOk;
+  qp.mig.resuming = true;
+  qp.mig.resume_epoch = qp.mig.own_epoch;
+  qp.req.ack_deadline = kOff;
+  qp.mig.resume_interval =
+      qp.attr.timeout == 0
+          ? kResumeFirst
+          : std::clamp(std::uint64_t{4096} << qp.attr.timeout, 4 * kMillisecond, kResumeFirst);
+  send_resume(c);
+  qp.mig.resume_deadline = now_ns + qp.mig.resume_interval;
+  ports.queues.event(qp, QpEvent::kStatusChanged);
+  return ResumeResult::kOk;
+}
+
+void make_tombstone(Qp& qp) {
+  qp.mig.tombstone = true;
+  qp.req.inflight_count = 0;
+  qp.req.ack_deadline = qp.req.rnr_deadline = kOff;
+  qp.mig.pause_deadline = qp.mig.resume_deadline = kOff;
+  for (Slot& slot : qp.resp.slots) slot.in_progress = false;
+  qp.resp.answer = Answer::kNone;
+}
+
+}  // namespace godwit::transport

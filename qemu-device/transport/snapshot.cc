@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "transport/snapshot.h"
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstring>
+
+#include "transport/internal.h"
+#include "wire/icrc.h"
+
+namespace godwit::transport {
+namespace {
+
+using wire::psn_distance;
+
+std::uint64_t left_of(std::uint64_t deadline, std::uint64_t now) {
+  if (deadline == kOff) return GODWIT_STATE_TIMER_OFF;
+  return deadline > now ? deadline - now : 0;
+}
+
+// More than an hour left is nobody's timer.
+constexpr std::uint64_t kLongestTimer = 9'000'000'000'000;
+
+bool deadline_of(godwit_le64 left, std::uint64_t now, std::uint64_t* deadline) {
+  if (left.raw == GODWIT_STATE_TIMER_OFF) {
+    *deadline = kOff;
+    return true;
+  }
+  if (left.raw > kLongestTimer) return false;
+  *deadline = now + left.raw;
+  return true;
+}
+
+void put_place(const Place& place, godwit_place* to) {
+  std::copy(place.gid.begin(), place.gid.end(), to->gid);
+  std::copy(place.mac.begin(), place.mac.end(), to->mac);
+}
+
+Place get_place(const godwit_place& from) {
+  Place place;
+  std::copy_n(from.gid, 16, place.gid.begin());
+  std::copy_n(from.mac, 6, place.mac.begin());
+  return place;
+}
+
+bool is_psn(godwit_le32 value) { return value.raw <= wire::kPsnMask; }
+
+bool is_ipv4(const wire::Gid& gid) {
+  static constexpr std::array<std::uint8_t, 12> kPrefix = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+  return std::equal(kPrefix.begin(), kPrefix.end(), gid.begin());
+}
+
+}  // namespace
+
+std::uint32_t state_crc(const void* state, std::size_t length) {
+  const auto* bytes = static_cast<const std::uint8_t*>(state);
+  constexpr std::size_t kAt = offsetof(godwit_state_header, crc32);
+  static constexpr std::array<std::uint8_t, 4> kZero{};
+  std::uint32_t crc = wire::crc32(~0U, {bytes, kAt});
+  crc = wire::crc32(crc, kZero);
+  return ~wire::crc32(crc, {bytes + kAt + 4, length - kAt - 4});
+}
+
+void save_qp(const Qp& qp, std::uint64_t now_ns, godwit_qp_state* s) {
+  const std::uint64_t now = qp.mig.stopped ? qp.mig.stopped_at : now_ns;
+  const Requester& req = qp.req;
+  const Responder& resp = qp.resp;
+  const QpAttributes& a = qp.attr;
+  std::memset(static_cast<void*>(s), 0, sizeof(*s));
+  s->header = {{GODWIT_STATE_MAGIC},
+               {GODWIT_STATE_VERSION},
+               {GODWIT_STATE_QP},
+               {static_cast<std::uint32_t>(sizeof(*s))},
+               {0}};
+  s->type = qp.type;
+  s->log2_sq_depth = qp.log2_sq_depth;
+  s->log2_rq_depth = qp.log2_rq_depth;
+  s->ext = static_cast<std::uint8_t>((qp.mig.paused ? GODWIT_QP_EXT_PAUSED_MASK : 0U) |
+                                     (qp.mig.resuming ? GODWIT_QP_EXT_RESUMING_MASK : 0U));
+  s->qpn = {qp.qpn};
+  s->attr.status = static_cast<std::uint8_t>(a.status);
+  s->attr.cur_status = s->attr.status;
+  s->attr.path_mtu = a.path_mtu;
+  s->attr.access = a.access;
+  s->attr.timeout = a.timeout;
+  s->attr.retry_cnt = a.retry_cnt;
+  s->attr.rnr_retry = a.rnr_retry;
+  s->attr.min_rnr_timer = a.min_rnr_timer;
+  s->attr.max_rd_atomic = a.max_rd_atomic;
+  s->attr.max_dest_rd_atomic = a.max_dest_rd_atomic;
+  s->attr.sqd_async_notify = a.sqd_async_notify ? 1 : 0;
+  s->attr.pkey_index = {a.pkey_index};
+  s->attr.qkey = {a.qkey};
+  s->attr.dest_qpn = {a.dest_qpn};
+  s->attr.sq_psn = {a.sq_psn};
+  s->attr.rq_psn = {a.rq_psn};
+  std::copy(a.dgid.begin(), a.dgid.end(), s->attr.av.dgid);
+  std::copy(a.dmac.begin(), a.dmac.end(), s->attr.av.dmac);
+  s->attr.av.sgid_index = {a.sgid_index};
+  s->attr.av.flow_label = {a.flow_label};
+  s->attr.av.udp_source_port = {a.udp_source_port};
+  s->attr.av.traffic_class = a.traffic_class;
+  s->attr.av.hop_limit = a.hop_limit;
+  s->attr.av.service_level = a.service_level;
+  put_place(qp.own, &s->own);
+
+  s->sq_consumer = {req.consumer};
+  s->sq_producer = {req.producer};
+  s->sq_first_psn = {req.first_psn};
+  s->una_psn = {req.una};
+  s->next_psn = {req.next};
+  s->high_psn = {req.high};
+  s->ssn = {req.ssn};
+  s->credits = {0xffffffff};
+  s->retries_left = req.retries_left;
+  s->rnr_retries_left = req.rnr_retries_left;
+  s->requester_flags =
+      static_cast<std::uint8_t>((req.rnr_deadline != kOff ? GODWIT_QP_STATE_REQUESTER_RNR_WAIT : 0) |
+                                (req.drained ? GODWIT_QP_STATE_REQUESTER_DRAINED : 0));
+  s->error_cause = static_cast<std::uint8_t>(req.error);
+  s->ack_timer_ns = {left_of(req.ack_deadline, now)};
+  s->rnr_timer_ns = {left_of(req.rnr_deadline, now)};
+  s->pause_timer_ns = {left_of(qp.mig.pause_deadline, now)};
+  s->resume_timer_ns = {left_of(qp.mig.resume_deadline, now)};
+
+  s->expected_psn = {resp.expected};
+  s->msn = {resp.msn};
+  s->rq_consumer = {resp.rq_consumer};
+  s->message_opcode = resp.message_opcode;
+  s->responder_flags = static_cast<std::uint8_t>(
+      (resp.nak_sent ? GODWIT_QP_STATE_RESPONDER_NAK_SENT : 0) |
+      (resp.recv_taken ? GODWIT_QP_STATE_RESPONDER_RECV_TAKEN : 0) |
+      (resp.answer == Answer::kAck ? GODWIT_QP_STATE_RESPONDER_ACK_PENDING : 0) |
+      (resp.comm_established ? GODWIT_QP_STATE_RESPONDER_COMM_EST : 0) |
+      (resp.answer == Answer::kRnr ? GODWIT_QP_STATE_RESPONDER_RNR_SENT : 0));
+  s->read_atomic_head = 0;
+  s->read_atomic_count = static_cast<std::uint8_t>(resp.slot_count);
+  for (std::uint32_t i = 0; i < resp.slot_count; ++i) {
+    const Slot& slot = resp.slots[(resp.slot_head + i) % kMaxSlots];
+    godwit_read_atomic_slot& to = s->read_atomic[i];
+    to.first_psn = {slot.first_psn};
+    to.packets = {slot.packets};
+    to.opcode = slot.opcode;
+    to.in_progress = slot.in_progress ? 1 : 0;
+    to.rkey = {slot.rkey};
+    to.va = {slot.va};
+    to.length = {slot.length};
+    to.original = {slot.original};
+    to.msn = {slot.msn};
+    to.next_psn = {slot.next_psn};
+  }
+  s->message_va = {resp.message_va};
+  s->message_left = {resp.message_left};
+  s->message_placed = {resp.message_placed};
+  s->message_rkey = {resp.message_rkey};
+  s->ack_psn = {resp.answer_psn};
+  s->ack_delay_ns = {GODWIT_STATE_TIMER_OFF};
+
+  s->own_epoch = {qp.mig.own_epoch};
+  s->peer_epoch = {qp.mig.peer_epoch};
+  s->initial_sq_psn = {a.sq_psn};
+  s->initial_rq_psn = {a.rq_psn};
+  s->peer_extended = qp.mig.peer_extended ? 1 : 0;
+  s->entered = static_cast<std::uint8_t>((qp.mig.entered_rtr ? 1 : 0) | (qp.mig.entered_rts ? 2 : 0));
+  s->place_count = static_cast<std::uint8_t>(qp.mig.place_count);
+  s->last_attempt = 0;
+  s->resume_epoch = {qp.mig.resume_epoch};
+  for (std::uint32_t i = 0; i < qp.mig.place_count; ++i) put_place(qp.mig.places[i], &s->places[i]);
+
+  s->tx_packets = {qp.stats.tx_packets};
+  s->rx_packets = {qp.stats.rx_packets};
+  s->tx_bytes = {qp.stats.tx_bytes};
+  s->rx_bytes = {qp.stats.rx_bytes};
+  s->retransmissions = {qp.stats.retransmissions};
+  s->header.crc32 = {state_crc(s, sizeof(*s))};
+}
+
+const char* load_qp(Qp& target, std::uint64_t now, const godwit_qp_state& s) {
+  if (s.header.magic.raw != GODWIT_STATE_MAGIC || s.header.type.raw != GODWIT_STATE_QP) {
+    return "not the saved state of a QP";
+  }
+  if (s.header.version.raw != GODWIT_STATE_VERSION) return "saved by another version";
+  if (s.header.length.raw != sizeof(s)) return "wrong length";
+  if (s.header.crc32.raw != state_crc(&s, sizeof(s))) return "wrong check sum";
+  if (s.type != target.type || s.log2_sq_depth != target.log2_sq_depth ||
+      s.log2_rq_depth != target.log2_rq_depth || s.qpn.raw != target.qpn) {
+    return "of another kind of QP than the one that it is loaded into";
+  }
+
+  Qp qp;
+  qp.qpn = target.qpn;
+  qp.type = target.type;
+  qp.log2_sq_depth = target.log2_sq_depth;
+  qp.log2_rq_depth = target.log2_rq_depth;
+  QpAttributes& a = qp.attr;
+  if (s.attr.status > GODWIT_QP_STATUS_ERROR) return "unknown QP state";
+  a.status = static_cast<Status>(s.attr.status);
+  a.path_mtu = s.attr.path_mtu;
+  a.access = s.attr.access;
+  a.timeout = s.attr.timeout;
+  a.retry_cnt = s.attr.retry_cnt;
+  a.rnr_retry = s.attr.rnr_retry;
+  a.min_rnr_timer = s.attr.min_rnr_timer;
+  a.max_rd_atomic = s.attr.max_rd_atomic;
+  a.max_dest_rd_atomic = s.attr.max_dest_rd_atomic;
+  a.sqd_async_notify = s.attr.sqd_async_notify != 0;
+  a.pkey_index = s.attr.pkey_index.raw;
+  a.qkey = s.attr.qkey.raw;
+  a.dest_qpn = s.attr.dest_qpn.raw;
+  a.sq_psn = s.attr.sq_psn.raw;
+  a.rq_psn = s.attr.rq_psn.raw;
+  std::copy_n(s.attr.av.dgid, 16, a.dgid.begin());
+  std::copy_n(s.attr.av.dmac, 6, a.dmac.begin());
+  a.sgid_index = s.attr.av.sgid_index.raw;
+  a.flow_label = s.attr.av.flow_label.raw;
+  a.udp_source_port = s.attr.av.udp_source_port.raw;
+  a.traffic_class = s.attr.av.traffic_class;
+  a.hop_limit = s.attr.av.hop_limit;
+  a.service_level = s.attr.av.service_level;
+  const bool connected = a.status >= Status::kRtr && a.status <= Status::kSqe;
+  if (a.timeout > 31 || a.retry_cnt > 7 || a.rnr_retry > 7 || a.min_rnr_timer > 31 ||
+      a.max_rd_atomic > kMaxSlots || a.max_dest_rd_atomic > kMaxSlots || a.path_mtu > 5 ||
+      (connected && a.path_mtu == 0) || a.pkey_index != 0 || a.dest_qpn > 0xffffff ||
+      a.sq_psn > 0xffffff || a.rq_psn > 0xffffff || a.flow_label > 0xfffff) {
+    return "QP attributes out of range";
+  }
+  qp.own = get_place(s.own);
+  qp.own_ipv4 = is_ipv4(qp.own.gid);
+  if (connected && is_ipv4(a.dgid) != qp.own_ipv4) return "GIDs of two kinds";
+
+  Requester& req = qp.req;
+  if (s.sq_consumer.raw > 0xffff || s.sq_producer.raw > 0xffff || s.rq_consumer.raw > 0xffff) {
+    return "queue indices out of range";
+  }
+  req.consumer = static_cast<std::uint16_t>(s.sq_consumer.raw);
+  req.producer = static_cast<std::uint16_t>(s.sq_producer.raw);
+  const auto posted = static_cast<std::uint16_t>(req.producer - req.consumer);
+  if (posted > 1U << qp.log2_sq_depth) return "more send WQEs than the queue holds";
+  if (!is_psn(s.sq_first_psn) || !is_psn(s.una_psn) || !is_psn(s.next_psn) ||
+      !is_psn(s.high_psn) || !is_psn(s.expected_psn) || !is_psn(s.msn) || !is_psn(s.ack_psn)) {
+    return "PSN out of range";
+  }
+  req.first_psn = s.sq_first_psn.raw;
+  req.una = s.una_psn.raw;
+  req.next = s.next_psn.raw;
+  req.high = s.high_psn.raw;
+  const std::uint32_t sent = psn_distance(req.high, req.first_psn);
+  if (sent >= wire::kPsnWindow || psn_distance(req.una, req.first_psn) > sent ||
+      psn_distance(req.next, req.una) > psn_distance(req.high, req.una)) {
+    return "PSNs in a wrong order";
+  }
+  if (sent != 0 && posted == 0) return "packets in flight of no WQE";
+  req.ssn = s.ssn.raw;
+  req.retries_left = std::min<std::uint8_t>(s.retries_left, 7);
+  req.rnr_retries_left = std::min<std::uint8_t>(s.rnr_retries_left, 7);
+  req.drained = (s.requester_flags & GODWIT_QP_STATE_REQUESTER_DRAINED) != 0;
+  if (s.error_cause > static_cast<std::uint8_t>(Fault::kCqOverflow)) return "unknown fault";
+  req.error = static_cast<Fault>(s.error_cause);
+  if (!deadline_of(s.ack_timer_ns, now, &req.ack_deadline) ||
+      !deadline_of(s.rnr_timer_ns, now, &req.rnr_deadline) ||
+      !deadline_of(s.pause_timer_ns, now, &qp.mig.pause_deadline) ||
+      !deadline_of(s.resume_timer_ns, now, &qp.mig.resume_deadline)) {
+    return "timer out of range";
+  }
+  req.next = req.una;  // what is in flight goes again
+
+  Responder& resp = qp.resp;
+  resp.expected = s.expected_psn.raw;
+  resp.msn = s.msn.raw;
+  resp.rq_consumer = static_cast<std::uint16_t>(s.rq_consumer.raw);
+  resp.message_opcode = s.message_opcode;
+  if (resp.message_opcode != 0xff) {
+    const wire::OpcodeInfo& info = wire::kOpcodes[resp.message_opcode];
+    const bool open = (info.message == wire::Message::kSend || info.message == wire::Message::kWrite) &&
+                      info.role == wire::Role::kRequest && !info.last;
+    if (!open) return "message opcode out of range";
+  }
+  resp.nak_sent = (s.responder_flags & GODWIT_QP_STATE_RESPONDER_NAK_SENT) != 0;
+  resp.recv_taken = (s.responder_flags & GODWIT_QP_STATE_RESPONDER_RECV_TAKEN) != 0;
+  resp.comm_established = (s.responder_flags & GODWIT_QP_STATE_RESPONDER_COMM_EST) != 0;
+  if ((s.responder_flags & GODWIT_QP_STATE_RESPONDER_ACK_PENDING) != 0) resp.answer = Answer::kAck;
+  // A NAK that had not left yet: the request comes again, and is judged again.
+  if (resp.answer == Answer::kNone) resp.nak_sent = false;
+  resp.message_va = s.message_va.raw;
+  resp.message_left = s.message_left.raw;
+  resp.message_placed = s.message_placed.raw;
+  resp.message_rkey = s.message_rkey.raw;
+  if (resp.message_left > GODWIT_MAX_MESSAGE || resp.message_placed > GODWIT_MAX_MESSAGE) {
+    return "message length out of range";
+  }
+  if (s.read_atomic_head != 0 || s.read_atomic_count > kMaxSlots ||
+      s.read_atomic_count > a.max_dest_rd_atomic) {
+    return "more READs and atomics than the QP allows";
+  }
+  resp.slot_count = s.read_atomic_count;
+  for (std::uint32_t i = 0; i < resp.slot_count; ++i) {
+    const godwit_read_atomic_slot& from = s.read_atomic[i];
+    Slot& slot = resp.slots[i];
+    slot.first_psn = from.first_psn.raw;
+    slot.packets = from.packets.raw;
+    slot.opcode = from.opcode;
+    slot.in_progress = from.in_progress != 0;
+    slot.rkey = from.rkey.raw;
+    slot.va = from.va.raw;
+    slot.length = from.length.raw;
+    slot.original = from.original.raw;
+    slot.msn = from.msn.raw;
+    slot.next_psn = from.next_psn.raw;
+    const bool read = slot.opcode == wire::kReadRequest;
+    const bool atomic = slot.opcode == wire::kCompareSwap || slot.opcode == wire::kFetchAdd;
+    const std::uint64_t want =
+        atomic || slot.length == 0 ? 1 : (slot.length - 1) / std::max(qp.mtu(), 1U) + 1;
+    if ((!read && !atomic) || slot.length > GODWIT_MAX_MESSAGE || slot.packets != want ||
+        slot.first_psn > wire::kPsnMask || slot.next_psn > wire::kPsnMask ||
+        slot.msn > wire::kPsnMask ||
+        (slot.in_progress && psn_distance(slot.next_psn, slot.first_psn) >= slot.packets)) {
+      return "READ or atomic out of range";
+    }
+  }
+
+  Migration& mig = qp.mig;
+  mig.own_epoch = s.own_epoch.raw;
+  mig.peer_epoch = s.peer_epoch.raw;
+  if (s.initial_sq_psn.raw != a.sq_psn || s.initial_rq_psn.raw != a.rq_psn) {
+    return "initial PSNs differ";
+  }
+  mig.peer_extended = s.peer_extended != 0;
+  mig.entered_rtr = (s.entered & 1) != 0;
+  mig.entered_rts = (s.entered & 2) != 0;
+  if (connected && !mig.entered_rtr) return "QP state that was never entered";
+  if (s.place_count > kMaxPlaces) return "too many places";
+  mig.place_count = s.place_count;
+  for (std::uint32_t i = 0; i < mig.place_count; ++i) mig.places[i] = get_place(s.places[i]);
+  mig.resume_epoch = s.resume_epoch.raw;
+  mig.paused = (s.ext & GODWIT_QP_EXT_PAUSED_MASK) != 0;
+  mig.resuming = (s.ext & GODWIT_QP_EXT_RESUMING_MASK) != 0;
+  mig.resume_interval = 100 * kMillisecond;
+  mig.stopped = true;
+  mig.stopped_at = now;
+  mig.loaded = true;
+
+  qp.stats = {s.tx_packets.raw, s.rx_packets.raw, s.tx_bytes.raw, s.rx_bytes.raw,
+              s.retransmissions.raw};
+  target = qp;
+  return nullptr;
+}
+
+}  // namespace godwit::transport
