@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstring>
 
+#include "godwit_queue.h"
 #include "transport/internal.h"
 #include "wire/icrc.h"
 
