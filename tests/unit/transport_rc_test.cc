@@ -1,0 +1,565 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Two QPs of the transport on a link that loses, repeats and reorders; one end
+// is stopped, saved, loaded into another QP, and resumed.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <deque>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "godwit_cmd.h"
+#include "godwit_counters.h"
+#include "godwit_queue.h"
+#include "transport/snapshot.h"
+#include "transport/token.h"
+#include "transport/transport.h"
+
+namespace godwit::transport {
+namespace {
+
+constexpr std::size_t kMemory = 1 << 20;
+
+// One end: a QP and doubles of all that the device gives it.
+class End : public WorkQueues, public Memory, public Link {
+ public:
+  explicit End(unsigned number) : number_(number), memory(kMemory) {
+    gid_.valid = gid_.ipv4 = true;
+    gid_.gid = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, static_cast<std::uint8_t>(number)};
+    gid_.mac = {2, 0, 0, 0, 0, static_cast<std::uint8_t>(number)};
+    qp.qpn = 0x100;
+    qp.type = GODWIT_QP_TYPE_RC;
+    qp.log2_sq_depth = qp.log2_rq_depth = 8;
+  }
+
+  Fetch fetch_send(Qp&, std::uint16_t index, SendRequest* request) override {
+    if (index >= sends.size()) return Fetch::kEmpty;
+    *request = sends[index];
+    return Fetch::kOk;
+  }
+  Fetch fetch_recv(Qp&, std::uint16_t index, RecvRequest* request) override {
+    if (index >= recvs.size()) return Fetch::kEmpty;
+    *request = recvs[index];
+    return Fetch::kOk;
+  }
+  bool complete_send(Qp&, const SendCompletion& completion) override {
+    send_completions.push_back(completion);
+    return true;
+  }
+  bool complete_recv(Qp&, const RecvCompletion& completion) override {
+    recv_completions.push_back(completion);
+    return true;
+  }
+  void event(Qp&, QpEvent event) override { events.push_back(event); }
+
+  template <typename F>
+  Fault walk(std::span<const Sge> sges, std::uint32_t offset, std::size_t length, F&& f) {
+    std::size_t done = 0;
+    for (const Sge& sge : sges) {
+      if (offset >= sge.length) {
+        offset -= sge.length;
+        continue;
+      }
+      const std::size_t n = std::min<std::size_t>(sge.length - offset, length - done);
+      if (sge.addr + offset + n > memory.size()) return Fault::kLocalProtection;
+      f(memory.data() + sge.addr + offset, done, n);
+      done += n;
+      offset = 0;
+      if (done == length) break;
+    }
+    return done == length ? Fault::kNone : Fault::kLocalLength;
+  }
+  Fault gather(Qp&, std::span<const Sge> sges, std::uint32_t offset,
+               std::span<std::uint8_t> to) override {
+    return walk(sges, offset, to.size(), [&](const std::uint8_t* p, std::size_t at, std::size_t n) {
+      std::memcpy(to.data() + at, p, n);
+    });
+  }
+  Fault scatter(Qp&, std::span<const Sge> sges, std::uint32_t offset,
+                std::span<const std::uint8_t> from) override {
+    return walk(sges, offset, from.size(), [&](std::uint8_t* p, std::size_t at, std::size_t n) {
+      std::memcpy(p, from.data() + at, n);
+    });
+  }
+  Fault check_remote(Qp&, std::uint32_t rkey, std::uint64_t va, std::uint64_t length,
+                     Access) override {
+    return rkey == 1 && va <= kMemory && length <= kMemory - va ? Fault::kNone
+                                                               : Fault::kRemoteAccessDenied;
+  }
+  Fault read_remote(Qp&, std::uint32_t, std::uint64_t va, std::span<std::uint8_t> to) override {
+    std::memcpy(to.data(), memory.data() + va, to.size());
+    return Fault::kNone;
+  }
+  Fault write_remote(Qp&, std::uint32_t, std::uint64_t va,
+                     std::span<const std::uint8_t> from) override {
+    std::memcpy(memory.data() + va, from.data(), from.size());
+    return Fault::kNone;
+  }
+  Fault atomic_remote(Qp&, std::uint32_t, std::uint64_t va, AtomicOp op, std::uint64_t compare_add,
+                      std::uint64_t swap, std::uint64_t* original) override {
+    std::memcpy(original, memory.data() + va, 8);
+    std::uint64_t value = *original;
+    if (op == AtomicOp::kFetchAdd) value += compare_add;
+    if (op == AtomicOp::kCompareSwap && value == compare_add) value = swap;
+    std::memcpy(memory.data() + va, &value, 8);
+    return Fault::kNone;
+  }
+  void send_frame(std::span<const std::uint8_t> frame) override {
+    out.emplace_back(frame.begin(), frame.end());
+  }
+  const GidEntry* gid(std::uint16_t index) const override { return index == 0 ? &gid_ : nullptr; }
+  void count(unsigned counter, std::uint64_t n) override { counters[counter] += n; }
+
+  void connect(End& peer, std::uint8_t timeout = 14, std::uint8_t retries = 7) {
+    QpAttributes a;
+    a.status = Status::kInit;
+    a.access = 0x0e;
+    ASSERT_EQ(modify_qp(qp, ports, 0, a,
+                        GODWIT_QP_ATTR_STATUS | GODWIT_QP_ATTR_PKEY_INDEX | GODWIT_QP_ATTR_ACCESS),
+              ModifyResult::kOk);
+    a.status = Status::kRtr;
+    a.dgid = peer.gid_.gid;
+    a.dmac = peer.gid_.mac;
+    a.path_mtu = 1;
+    a.dest_qpn = peer.qp.qpn;
+    a.rq_psn = 0xfffff0 + peer.number_;
+    a.max_dest_rd_atomic = 4;
+    a.min_rnr_timer = 1;
+    ASSERT_EQ(modify_qp(qp, ports, 0, a,
+                        GODWIT_QP_ATTR_STATUS | GODWIT_QP_ATTR_AV | GODWIT_QP_ATTR_PATH_MTU |
+                            GODWIT_QP_ATTR_DEST_QPN | GODWIT_QP_ATTR_RQ_PSN |
+                            GODWIT_QP_ATTR_MAX_DEST_RD_ATOMIC | GODWIT_QP_ATTR_MIN_RNR_TIMER),
+              ModifyResult::kOk);
+    a.status = Status::kRts;
+    a.timeout = timeout;
+    a.retry_cnt = retries;
+    a.rnr_retry = 7;
+    a.sq_psn = 0xfffff0 + number_;
+    a.max_rd_atomic = 4;
+    ASSERT_EQ(modify_qp(qp, ports, 0, a,
+                        GODWIT_QP_ATTR_STATUS | GODWIT_QP_ATTR_TIMEOUT | GODWIT_QP_ATTR_RETRY_CNT |
+                            GODWIT_QP_ATTR_RNR_RETRY | GODWIT_QP_ATTR_SQ_PSN |
+                            GODWIT_QP_ATTR_MAX_RD_ATOMIC),
+              ModifyResult::kOk);
+  }
+
+  void post(const SendRequest& request, std::uint64_t now) {
+    sends.push_back(request);
+    on_send_posted(qp, ports, now, static_cast<std::uint16_t>(sends.size()));
+  }
+
+  unsigned number_;
+  GidEntry gid_;
+  std::vector<std::uint8_t> memory;
+  std::vector<SendRequest> sends;
+  std::vector<RecvRequest> recvs;
+  std::vector<SendCompletion> send_completions;
+  std::vector<RecvCompletion> recv_completions;
+  std::vector<QpEvent> events;
+  std::deque<std::vector<std::uint8_t>> out;
+  std::array<std::uint64_t, GODWIT_COUNTER_COUNT> counters{};
+  TransportConfig config;
+  Ports ports{*this, *this, *this, config};
+  Qp qp;
+};
+
+struct World {
+  explicit World(unsigned seed) : random(seed) {
+    a = std::make_unique<End>(1);
+    b = std::make_unique<End>(2);
+    a->connect(*b);
+    b->connect(*a);
+  }
+
+  void deliver(End& to) {
+    for (End* from : {a.get(), b.get(), c.get()}) {
+      if (from == nullptr || from == &to) continue;
+      std::deque<std::vector<std::uint8_t>> keep;
+      while (!from->out.empty()) {
+        auto frame = std::move(from->out.front());
+        from->out.pop_front();
+        wire::Packet packet;
+        ASSERT_EQ(wire::parse(frame, &packet), wire::Parse::kOk);
+        if (packet.path.dmac != to.gid_.mac) {
+          keep.push_back(std::move(frame));
+          continue;
+        }
+        if (random() % 100 < loss) continue;
+        if (random() % 100 < reorder && !from->out.empty()) {
+          std::swap(frame, from->out.front());
+          ASSERT_EQ(wire::parse(frame, &packet), wire::Parse::kOk);
+          if (packet.path.dmac != to.gid_.mac) {
+            keep.push_back(std::move(frame));
+            continue;
+          }
+        }
+        on_packet(to.qp, to.ports, now, packet);
+        if (random() % 100 < duplicate) on_packet(to.qp, to.ports, now, packet);
+      }
+      from->out = std::move(keep);
+    }
+  }
+
+  void step() {
+    now += 100'000;
+    for (End* end : {a.get(), b.get(), c.get()}) {
+      if (end == nullptr) continue;
+      deliver(*end);
+      if (next_deadline(end->qp) <= now) on_timer(end->qp, end->ports, now);
+      (void)run(end->qp, end->ports, now, 16);
+    }
+  }
+
+  SendRequest any_request() {
+    SendRequest r;
+    r.opcode = static_cast<WrOpcode>(random() % 7);
+    r.signaled = true;
+    r.fence = random() % 8 == 0;
+    r.solicited = random() % 2 == 0;
+    r.rkey = 1;
+    r.immediate_be = static_cast<std::uint32_t>(random());
+    r.remote_addr = 0x40000 + random() % 0x1000 * 8;
+    const bool atomic = r.opcode == WrOpcode::kCompareSwap || r.opcode == WrOpcode::kFetchAdd;
+    r.length = atomic ? 8 : static_cast<std::uint32_t>(random() % 3000);
+    r.sge_count = 2;
+    const std::uint32_t first = atomic ? 8 : static_cast<std::uint32_t>(random() % (r.length + 1));
+    r.sge[0] = {random() % 0x10000, first, 1};
+    r.sge[1] = {0x20000 + random() % 0x10000, r.length - first, 1};
+    if (r.opcode == WrOpcode::kFetchAdd) {
+      r.remote_addr = 0x80000;
+      r.compare_add = 1;
+    }
+    if (r.opcode == WrOpcode::kCompareSwap) {
+      // Succeeds once for each value: proves that none is executed twice or skipped.
+      r.remote_addr = 0x80008;
+      r.compare_add = swaps;
+      r.swap = ++swaps;
+    }
+    return r;
+  }
+
+  void give_receives(End& end, unsigned n) {
+    for (unsigned i = 0; i < n; ++i) {
+      RecvRequest r;
+      r.sge_count = 1;
+      r.length = 4096;
+      r.sge[0] = {0xa0000, 4096, 1};
+      end.recvs.push_back(r);
+    }
+  }
+
+  // The end `a` goes on elsewhere, with what it had in memory.
+  void move_a(bool home_stays) {
+    ASSERT_EQ(stop(a->qp, a->ports, now), StopResult::kOk);
+    for (int i = 0; i < 50; ++i) step();
+    godwit_qp_state state;
+    save_qp(a->qp, now, &state);
+    c = std::move(a);
+    if (home_stays) make_tombstone(c->qp);
+    const unsigned number = c->number_ == 1 ? 3 : 1;
+    a = std::make_unique<End>(number);
+    a->memory = c->memory;
+    a->sends = c->sends;
+    a->recvs = c->recvs;
+    a->send_completions = c->send_completions;
+    a->recv_completions = c->recv_completions;
+    const char* wrong = load_qp(a->qp, now, state);
+    ASSERT_EQ(wrong, nullptr) << wrong;
+    a->qp.own = {a->gid_.gid, a->gid_.mac};
+    ASSERT_EQ(resume(a->qp, a->ports, now, 1, false), ResumeResult::kOk);
+    EXPECT_EQ(resume(a->qp, a->ports, now, 1, false), ResumeResult::kBadState);
+  }
+
+  std::mt19937 random;
+  std::uint64_t now = 0;
+  unsigned loss = 0;
+  unsigned duplicate = 0;
+  unsigned reorder = 0;
+  std::uint64_t swaps = 0;
+  std::unique_ptr<End> a, b, c;
+};
+
+void expect_all_done(World& w, unsigned n) {
+  ASSERT_EQ(w.a->send_completions.size(), n);
+  std::uint64_t adds = 0;
+  unsigned receives = 0;
+  for (unsigned i = 0; i < n; ++i) {
+    EXPECT_EQ(w.a->send_completions[i].wqe_index, i);
+    EXPECT_EQ(w.a->send_completions[i].fault, Fault::kNone);
+    const WrOpcode opcode = w.a->sends[i].opcode;
+    adds += opcode == WrOpcode::kFetchAdd ? 1 : 0;
+    receives += opcode == WrOpcode::kSend || opcode == WrOpcode::kSendImm ||
+                opcode == WrOpcode::kWriteImm;
+  }
+  ASSERT_EQ(w.b->recv_completions.size(), receives);
+  unsigned at = 0;
+  for (unsigned i = 0; i < n; ++i) {
+    const SendRequest& r = w.a->sends[i];
+    if (r.opcode != WrOpcode::kSend && r.opcode != WrOpcode::kSendImm &&
+        r.opcode != WrOpcode::kWriteImm) {
+      continue;
+    }
+    const RecvCompletion& got = w.b->recv_completions[at];
+    EXPECT_EQ(got.wqe_index, at++);
+    EXPECT_EQ(got.byte_len, r.length);
+    EXPECT_EQ(got.has_immediate, r.opcode != WrOpcode::kSend);
+    if (got.has_immediate) {
+      EXPECT_EQ(got.immediate_be, r.immediate_be);
+    }
+    EXPECT_EQ(got.solicited, r.solicited);
+  }
+  std::uint64_t counted[2];
+  std::memcpy(counted, w.b->memory.data() + 0x80000, 16);
+  EXPECT_EQ(counted[0], adds);
+  EXPECT_EQ(counted[1], w.swaps);
+}
+
+TEST(Rc, WriteArrives) {
+  World w(1);
+  for (std::size_t i = 0; i < 5000; ++i) w.a->memory[i] = static_cast<std::uint8_t>(i * 31);
+  SendRequest r;
+  r.opcode = WrOpcode::kWrite;
+  r.signaled = true;
+  r.rkey = 1;
+  r.length = 5000;
+  r.sge_count = 1;
+  r.sge[0] = {0, 5000, 1};
+  r.remote_addr = 0x1001;
+  w.a->post(r, w.now);
+  for (int i = 0; i < 20; ++i) w.step();
+  ASSERT_EQ(w.a->send_completions.size(), 1U);
+  EXPECT_EQ(std::memcmp(w.a->memory.data(), w.b->memory.data() + 0x1001, 5000), 0);
+  EXPECT_EQ(w.a->counters[GODWIT_COUNTER_RETRANSMISSIONS], 0U);
+}
+
+TEST(Rc, ReadArrives) {
+  World w(1);
+  for (std::size_t i = 0; i < 5000; ++i) w.b->memory[i + 7] = static_cast<std::uint8_t>(i * 31);
+  SendRequest r;
+  r.opcode = WrOpcode::kRead;
+  r.signaled = true;
+  r.rkey = 1;
+  r.length = 5000;
+  r.sge_count = 1;
+  r.sge[0] = {100, 5000, 1};
+  r.remote_addr = 7;
+  w.a->post(r, w.now);
+  for (int i = 0; i < 20; ++i) w.step();
+  ASSERT_EQ(w.a->send_completions.size(), 1U);
+  EXPECT_EQ(std::memcmp(w.a->memory.data() + 100, w.b->memory.data() + 7, 5000), 0);
+}
+
+class Lossy : public testing::TestWithParam<unsigned> {};
+
+TEST_P(Lossy, EverythingOnceAndInOrder) {
+  World w(GetParam());
+  w.loss = GetParam() % 4 * 3;
+  w.duplicate = 5;
+  w.reorder = 10;
+  constexpr unsigned kCount = 100;
+  w.give_receives(*w.b, kCount);
+  for (unsigned i = 0; i < kCount; ++i) w.a->post(w.any_request(), w.now);
+  for (int i = 0; i < 200000 && w.a->send_completions.size() < kCount; ++i) w.step();
+  expect_all_done(w, kCount);
+}
+
+TEST_P(Lossy, EverythingOnceAndInOrderOverMoves) {
+  World w(GetParam());
+  w.loss = GetParam() % 3;
+  w.duplicate = 3;
+  w.reorder = 5;
+  constexpr unsigned kCount = 200;
+  w.give_receives(*w.b, kCount);
+  for (unsigned i = 0; i < kCount; ++i) w.a->post(w.any_request(), w.now);
+  for (int moves = 0; moves < 3; ++moves) {
+    for (unsigned i = 0; i < 20 + w.random() % 100; ++i) w.step();
+    w.move_a(true);
+    if (testing::Test::HasFatalFailure()) return;
+  }
+  for (int i = 0; i < 200000 && w.a->send_completions.size() < kCount; ++i) w.step();
+  expect_all_done(w, kCount);
+}
+
+// The end that answers moves, while the other asks.
+TEST_P(Lossy, ResponderMoves) {
+  World w(GetParam());
+  w.loss = GetParam() % 3;
+  w.duplicate = 3;
+  w.reorder = 5;
+  constexpr unsigned kCount = 200;
+  w.give_receives(*w.a, kCount);
+  for (unsigned i = 0; i < kCount; ++i) w.b->post(w.any_request(), w.now);
+  for (int moves = 0; moves < 3; ++moves) {
+    for (unsigned i = 0; i < 20 + w.random() % 100; ++i) w.step();
+    w.move_a(true);
+    if (testing::Test::HasFatalFailure()) return;
+  }
+  for (int i = 0; i < 200000 && w.b->send_completions.size() < kCount; ++i) w.step();
+  std::swap(w.a, w.b);
+  expect_all_done(w, kCount);
+  std::swap(w.a, w.b);
+}
+
+INSTANTIATE_TEST_SUITE_P(Seeds, Lossy, testing::Range(1U, 41U));
+
+TEST(Rc, SilenceEndsInRetryExceeded) {
+  World w(1);
+  w.loss = 100;
+  w.give_receives(*w.b, 1);
+  SendRequest r;
+  r.opcode = WrOpcode::kSend;
+  w.a->post(r, 0);
+  w.a->post(r, 0);
+  for (int i = 0; i < 20000 && w.a->send_completions.size() < 2; ++i) w.step();
+  ASSERT_EQ(w.a->send_completions.size(), 2U);
+  EXPECT_EQ(w.a->send_completions[0].fault, Fault::kRetryExceeded);
+  EXPECT_EQ(w.a->send_completions[1].fault, Fault::kFlushed);
+  EXPECT_EQ(w.a->qp.attr.status, Status::kError);
+  EXPECT_EQ(w.a->counters[GODWIT_COUNTER_LOCAL_ACK_TIMEOUT_ERR], 8U);
+}
+
+TEST(Rc, NoReceiveIsAskedAgain) {
+  World w(1);
+  SendRequest r;
+  r.opcode = WrOpcode::kSend;
+  r.signaled = true;
+  w.a->post(r, 0);
+  for (int i = 0; i < 1000; ++i) w.step();
+  EXPECT_GT(w.a->counters[GODWIT_COUNTER_RNR_NAK_RETRY_ERR], 3U);
+  EXPECT_TRUE(w.a->send_completions.empty());
+  w.give_receives(*w.b, 1);
+  for (int i = 0; i < 100; ++i) w.step();
+  EXPECT_EQ(w.a->send_completions.size(), 1U);
+}
+
+TEST(Rc, WrongKeyIsRemoteAccessError) {
+  World w(1);
+  SendRequest r;
+  r.opcode = WrOpcode::kWrite;
+  r.rkey = 2;
+  r.length = 4;
+  r.sge_count = 1;
+  r.sge[0] = {0, 4, 1};
+  w.a->post(r, 0);
+  for (int i = 0; i < 100; ++i) w.step();
+  ASSERT_EQ(w.a->send_completions.size(), 1U);
+  EXPECT_EQ(w.a->send_completions[0].fault, Fault::kRemoteAccess);
+  EXPECT_EQ(w.b->qp.attr.status, Status::kError);
+  EXPECT_EQ(w.b->events.back() == QpEvent::kAccessError, true);
+}
+
+TEST(Rc, LongMessageIsTooLongForItsReceive) {
+  World w(1);
+  w.give_receives(*w.b, 2);
+  SendRequest r;
+  r.opcode = WrOpcode::kSend;
+  r.length = 5000;
+  r.sge_count = 1;
+  r.sge[0] = {0, 5000, 1};
+  w.a->post(r, 0);
+  for (int i = 0; i < 100; ++i) w.step();
+  ASSERT_EQ(w.b->recv_completions.size(), 2U);
+  EXPECT_EQ(w.b->recv_completions[0].fault, Fault::kReceiveTooShort);
+  EXPECT_EQ(w.b->recv_completions[1].fault, Fault::kFlushed);
+  ASSERT_EQ(w.a->send_completions.size(), 1U);
+  EXPECT_EQ(w.a->send_completions[0].fault, Fault::kRemoteInvalidRequest);
+}
+
+TEST(Migration, PauseOutlivesTheRetryBudgetAndEndsAtItsLimit) {
+  World w(1);
+  w.give_receives(*w.b, 1);
+  ASSERT_EQ(stop(w.b->qp, w.b->ports, w.now), StopResult::kOk);
+  // The capability is learnt from packets: let them speak once before.
+  w.b->qp.mig.peer_extended = true;
+  SendRequest r;
+  r.opcode = WrOpcode::kSend;
+  r.signaled = true;
+  w.a->post(r, 0);
+  for (int i = 0; i < 100000; ++i) w.step();  // ten seconds
+  EXPECT_TRUE(w.a->qp.mig.paused);
+  EXPECT_GT(w.a->counters[GODWIT_COUNTER_PROBES], 20U);
+  EXPECT_TRUE(w.a->send_completions.empty());
+  unstop(w.b->qp, w.b->ports, w.now);
+  for (int i = 0; i < 2000; ++i) w.step();
+  ASSERT_EQ(w.a->send_completions.size(), 1U);
+  EXPECT_EQ(w.a->send_completions[0].fault, Fault::kNone);
+  EXPECT_FALSE(w.a->qp.mig.paused);
+}
+
+TEST(Migration, StolenRunawaysAreRefused) {
+  World w(1);
+  Qp& qp = w.b->qp;
+  wire::Path path;
+  path.ipv4 = true;
+  path.sgid = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 9};
+  path.dgid = w.b->gid_.gid;
+  path.dmac = w.b->gid_.mac;
+  wire::Headers h;
+  h.opcode = wire::kResume;
+  h.dest_qpn = qp.qpn;
+  h.mig.epoch = 1;
+  for (std::uint64_t guess = 0; guess < 30; ++guess) {
+    h.mig.token = guess;
+    wire::FrameBuilder frame(path, h, 0);
+    wire::Packet packet;
+    ASSERT_EQ(wire::parse(frame.finish(), &packet), wire::Parse::kOk);
+    on_packet(qp, w.b->ports, w.now, packet);
+  }
+  EXPECT_EQ(w.b->counters[GODWIT_COUNTER_RESUME_ACCEPTED], 0U);
+  EXPECT_EQ(w.b->counters[GODWIT_COUNTER_RESUME_BAD_TOKEN], 17U);
+  EXPECT_EQ(w.b->counters[GODWIT_COUNTER_RESUME_RATE_LIMITED], 13U);
+  EXPECT_EQ(qp.attr.dgid, w.a->gid_.gid);
+}
+
+TEST(Migration, SavedStateIsChecked) {
+  World w(3);
+  w.give_receives(*w.b, 20);
+  for (int i = 0; i < 20; ++i) w.a->post(w.any_request(), 0);
+  for (int i = 0; i < 5; ++i) w.step();
+  ASSERT_EQ(stop(w.a->qp, w.a->ports, w.now), StopResult::kOk);
+  godwit_qp_state good;
+  save_qp(w.a->qp, w.now, &good);
+  End other(3);
+  ASSERT_EQ(load_qp(other.qp, w.now, good), nullptr);
+  godwit_qp_state again;
+  other.qp.own = w.a->qp.own;
+  save_qp(other.qp, w.now, &again);
+  // Only the position of sending is made anew.
+  again.next_psn = good.next_psn;
+  again.header.crc32 = good.header.crc32;
+  EXPECT_EQ(std::memcmp(&good, &again, sizeof(good)), 0);
+
+  std::mt19937 random(5);
+  auto* bytes = reinterpret_cast<std::uint8_t*>(&again);
+  for (int i = 0; i < 200000; ++i) {
+    again = good;
+    for (unsigned n = 1 + random() % 3; n > 0; --n) {
+      bytes[random() % sizeof(again)] = static_cast<std::uint8_t>(random());
+    }
+    if (random() % 16 != 0) again.header.crc32 = {state_crc(&again, sizeof(again))};
+    End victim(4);
+    if (i % 100 != 0) continue;  // an End is large
+    victim.sends = w.a->sends;
+    if (load_qp(victim.qp, 0, again) != nullptr) continue;
+    // Taken: it must be harmless.
+    if (resume(victim.qp, victim.ports, 0, 1, false) != ResumeResult::kOk) continue;
+    for (std::uint64_t now = 0; now < 2'000'000'000; now += 100'000'000) {
+      on_timer(victim.qp, victim.ports, now);
+      (void)run(victim.qp, victim.ports, now, 64);
+    }
+  }
+}
+
+TEST(Token, ReferenceVectorsOfSipHash) {
+  SipKey key;
+  for (std::uint8_t i = 0; i < 16; ++i) key[i] = i;
+  std::vector<std::uint8_t> message;
+  EXPECT_EQ(siphash(key, message), 0x726fdb47dd0e0e31U);
+  for (std::uint8_t i = 0; i < 15; ++i) message.push_back(i);
+  EXPECT_EQ(siphash(key, message), 0xa129ca6149be45e5U);
+}
+
+}  // namespace
+}  // namespace godwit::transport
