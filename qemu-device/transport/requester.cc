@@ -208,8 +208,10 @@ void on_ack(const Context& c, const wire::Packet& packet) {
     if (!whole) implied_nak(c);
     return;
   }
+  const wire::Psn before = req.una;
   const bool whole = acknowledge_before(c, psn);
   if (qp.attr.status == Status::kError) return;
+  if (req.una != before) restart_retries(qp);
   after_progress(c);
   if (!whole && req.una != psn) {
     implied_nak(c);

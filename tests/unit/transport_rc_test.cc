@@ -533,14 +533,13 @@ TEST(Migration, SavedStateIsChecked) {
 
   std::mt19937 random(5);
   auto* bytes = reinterpret_cast<std::uint8_t*>(&again);
-  for (int i = 0; i < 200000; ++i) {
+  for (int i = 0; i < 2000; ++i) {
     again = good;
     for (unsigned n = 1 + random() % 3; n > 0; --n) {
       bytes[random() % sizeof(again)] = static_cast<std::uint8_t>(random());
     }
     if (random() % 16 != 0) again.header.crc32 = {state_crc(&again, sizeof(again))};
     End victim(4);
-    if (i % 100 != 0) continue;  // an End is large
     victim.sends = w.a->sends;
     if (load_qp(victim.qp, 0, again) != nullptr) continue;
     // Taken: it must be harmless.
