@@ -40,6 +40,7 @@ struct ProtectionDomain {
   std::uint32_t number = 0;
   std::uint32_t uctx = 0;
   std::uint32_t qps = 0;
+  std::uint64_t generation = 1;  // changes when a region goes: what was looked up is void
   FlatMap<std::unique_ptr<MemoryRegion>> regions;  // by index of the key
 
   MemoryRegion* find(std::uint32_t key) {
