@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Tests: unit and simulator here, sanitized; vm in real guests.
+
+SEEDS ?= 1000
+
+UNIT_OBJECTS := $(patsubst %.cc,$(B)/san/%.o,$(wildcard tests/unit/*.cc tests/support/*.cc))
+SIM_OBJECTS := $(patsubst %.cc,$(B)/san/%.o,$(wildcard tests/sim/*.cc tests/support/*.cc))
+VM_OBJECTS := $(patsubst %.cc,$(B)/obj/%.o,$(wildcard tests/vm/*.cc))
+
+$(B)/san/tests/%.o: tests/%.cc $(B)/config.mk
+	@mkdir -p $(@D)
+	$(CXX) $(CXXFLAGS_COMMON) $(SANITIZE) $(CORE_INCLUDES) -Itests -c $< -o $@
+
+$(B)/obj/tests/vm/%.o: tests/vm/%.cc $(B)/config.mk
+	@mkdir -p $(@D)
+	$(CXX) $(CXXFLAGS_COMMON) $(OPTIMIZE) -Ilab -I. $(LAB_FLAGS) -c $< -o $@
+
+$(B)/tests/unit: $(UNIT_OBJECTS) $(CORE_SAN_OBJECTS)
+	@mkdir -p $(@D)
+	g++ -fsanitize=address,undefined -o $@ $^ -lgtest -lgtest_main -lpthread
+
+$(B)/tests/sim: $(SIM_OBJECTS) $(CORE_SAN_OBJECTS)
+	@mkdir -p $(@D)
+	g++ -fsanitize=address,undefined -o $@ $^ -lgtest -lgtest_main -lpthread
+
+$(B)/tests/vm: $(VM_OBJECTS) $(B)/lib/libgodwit-lab.a
+	@mkdir -p $(@D)
+	g++ -o $@ $^ -lgtest $(LAB_LIBS)
+
+-include $(UNIT_OBJECTS:.o=.d) $(SIM_OBJECTS:.o=.d) $(VM_OBJECTS:.o=.d)
+
+CHECKS := $(B)/tests/unit
+ifneq ($(wildcard tests/sim/*.cc),)
+CHECKS += $(B)/tests/sim
+endif
+ifneq ($(wildcard tests/vm/*.cc),)
+CHECKS += $(B)/tests/vm
+endif
+
+.PHONY: check check-unit check-sim check-vm
+check: all $(CHECKS)
+	@scripts/check-includes
+	@GODWIT_SIM_SEEDS=$(SEEDS) scripts/run-tests $(CHECKS)
+
+check-unit: $(B)/tests/unit
+	@scripts/run-tests $<
+check-sim: $(B)/tests/sim
+	@GODWIT_SIM_SEEDS=$(SEEDS) scripts/run-tests $<
+check-vm: all $(B)/tests/vm
+	@scripts/run-tests $(B)/tests/vm

@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The Godwit RDMA NIC: QEMU's side of it. A PCI Express endpoint whose behaviour
+ * is in the core (godwit_device.h); here are the BARs, MSI-X, memory, timers,
+ * the netdev and the VM state.
+ *
+ * MMIO writes, frames and timers all come with the big lock held, and the work
+ * is done in a bottom half: so the core is entered from one place at a time.
+ */
+#include "qemu/osdep.h"
+#include "qemu/error-report.h"
+#include "qemu/main-loop.h"
+#include "qemu/module.h"
+#include "qemu/timer.h"
+#include "qapi/error.h"
+#include "exec/address-spaces.h"
+#include "hw/pci/msix.h"
+#include "hw/pci/pci.h"
+#include "hw/pci/pcie.h"
+#include "hw/qdev-properties.h"
+#include "hw/qdev-properties-system.h"
+#include "migration/vmstate.h"
+#include "net/net.h"
+#include "qom/object.h"
+
+#include "godwit_device.h"
+#include "godwit_glue.h"
+
+#define TYPE_GODWIT "godwit"
+OBJECT_DECLARE_SIMPLE_TYPE(GodwitState, GODWIT)
+
+struct GodwitState {
+    PCIDevice parent_obj;
+    MemoryRegion registers;
+    MemoryRegion doorbells;
+    NICState *nic;
+    NICConf conf;
+    QEMUBH *bh;
+    QEMUTimer *timer;
+    uint64_t timer_at;
+    struct godwit_device *device;
+    struct godwit_device_config config;
+    char *trace_file;
+    FILE *trace;
+    /* VM state: the core's bytes */
+    uint32_t saved_length;
+    uint8_t *saved;
+};
+
+static uint64_t godwit_now(void)
+{
+    return qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
+}
+
+static void godwit_schedule(GodwitState *s)
+{
+    uint64_t at = godwit_device_next_deadline(s->device);
+
+    if (at == s->timer_at) {
+        return;
+    }
+    s->timer_at = at;
+    if (at == GODWIT_NO_DEADLINE || at > INT64_MAX) {
+        timer_del(s->timer);
+    } else {
+        timer_mod_ns(s->timer, at);
+    }
+}
+
+static void godwit_run(GodwitState *s)
+{
+    if (godwit_device_run(s->device, godwit_now())) {
+        qemu_bh_schedule(s->bh);
+    }
+    godwit_schedule(s);
+}
+
+static void godwit_bh(void *opaque)
+{
+    godwit_run(opaque);
+}
+
+static void godwit_timer(void *opaque)
+{
+    GodwitState *s = opaque;
+
+    s->timer_at = GODWIT_NO_DEADLINE;
+    godwit_run(s);
+}
+
+/* ---------------------------------------------------- services for the core */
+
+static int godwit_dma_read(void *opaque, uint64_t addr, void *buffer, size_t length)
+{
+    GodwitState *s = opaque;
+
+    return pci_dma_read(&s->parent_obj, addr, buffer, length) == MEMTX_OK ? 0 : -1;
+}
+
+/*
+ * An aligned write of up to 8 bytes must be one store: the guest polls it. QEMU's
+ * own copy into RAM is memcpy, which is one store for these sizes only by luck.
+ */
+static int godwit_dma_write(void *opaque, uint64_t addr, const void *buffer, size_t length)
+{
+    GodwitState *s = opaque;
+    PCIDevice *pci = &s->parent_obj;
+
+    if (length == 8 && (addr & 7) == 0) {
+        dma_addr_t mapped = 8;
+        void *host = pci_dma_map(pci, addr, &mapped, DMA_DIRECTION_FROM_DEVICE);
+
+        if (host && mapped == 8 && ((uintptr_t)host & 7) == 0) {
+            uint64_t value;
+
+            memcpy(&value, buffer, 8);
+            qatomic_store_release((uint64_t *)host, value);
+            pci_dma_unmap(pci, host, mapped, DMA_DIRECTION_FROM_DEVICE, 8);
+            return 0;
+        }
+        if (host) {
+            pci_dma_unmap(pci, host, mapped, DMA_DIRECTION_FROM_DEVICE, 0);
+        }
+    }
+    smp_wmb();
+    return pci_dma_write(pci, addr, buffer, length) == MEMTX_OK ? 0 : -1;
+}
+
+static void godwit_send_frame(void *opaque, const uint8_t *frame, size_t length)
+{
+    GodwitState *s = opaque;
+
+    qemu_send_packet(qemu_get_queue(s->nic), frame, length);
+}
+
+static void godwit_raise_interrupt(void *opaque, unsigned vector)
+{
+    GodwitState *s = opaque;
+
+    smp_wmb();
+    msix_notify(&s->parent_obj, vector);
+}
+
+static void godwit_kick(void *opaque)
+{
+    GodwitState *s = opaque;
+
+    qemu_bh_schedule(s->bh);
+}
+
+static void godwit_trace(void *opaque, enum godwit_trace_event event, uint64_t a, uint64_t b,
+                         uint64_t c, uint64_t d)
+{
+    static const char *const names[GODWIT_TRACE_COUNT] = {
+        [GODWIT_TRACE_COMMAND] = "command",
+        [GODWIT_TRACE_BAD_REGISTER] = "bad_register",
+        [GODWIT_TRACE_BAD_DOORBELL] = "bad_doorbell",
+        [GODWIT_TRACE_BAD_WQE] = "bad_wqe",
+        [GODWIT_TRACE_DMA_ERROR] = "dma_error",
+        [GODWIT_TRACE_QP_STATUS] = "qp_status",
+        [GODWIT_TRACE_QP_ERROR] = "qp_error",
+        [GODWIT_TRACE_RX_DROP] = "rx_drop",
+        [GODWIT_TRACE_PACKET_RX] = "packet_rx",
+        [GODWIT_TRACE_PACKET_TX] = "packet_tx",
+        [GODWIT_TRACE_MIGRATION] = "migration",
+        [GODWIT_TRACE_FATAL] = "fatal",
+        [GODWIT_TRACE_RESET] = "reset",
+    };
+    GodwitState *s = opaque;
+
+    if (event >= GODWIT_TRACE_COUNT || !names[event]) {
+        return;
+    }
+    fprintf(s->trace, "%" PRIu64 " %s 0x%" PRIx64 " 0x%" PRIx64 " 0x%" PRIx64 " 0x%" PRIx64 "\n",
+            godwit_now(), names[event], a, b, c, d);
+}
+
+/* ------------------------------------------------------------- MMIO, frames */
+
+static uint64_t godwit_register_read(void *opaque, hwaddr addr, unsigned size)
+{
+    GodwitState *s = opaque;
+
+    return godwit_device_register_read(s->device, addr, size);
+}
+
+static void godwit_register_write(void *opaque, hwaddr addr, uint64_t value, unsigned size)
+{
+    GodwitState *s = opaque;
+
+    godwit_device_register_write(s->device, addr, value, size);
+}
+
+static uint64_t godwit_doorbell_read(void *opaque, hwaddr addr, unsigned size)
+{
+    return 0;
+}
+
+static void godwit_doorbell_write(void *opaque, hwaddr addr, uint64_t value, unsigned size)
+{
+    GodwitState *s = opaque;
+
+    godwit_device_doorbell_write(s->device, addr, value, size);
+}
+
+static const MemoryRegionOps godwit_register_ops = {
+    .read = godwit_register_read,
+    .write = godwit_register_write,
+    .endianness = DEVICE_LITTLE_ENDIAN,
+    .valid = { .min_access_size = 1, .max_access_size = 8, .unaligned = true },
+    .impl = { .min_access_size = 1, .max_access_size = 8, .unaligned = true },
+};
+
+static const MemoryRegionOps godwit_doorbell_ops = {
+    .read = godwit_doorbell_read,
+    .write = godwit_doorbell_write,
+    .endianness = DEVICE_LITTLE_ENDIAN,
+    .valid = { .min_access_size = 1, .max_access_size = 8, .unaligned = true },
+    .impl = { .min_access_size = 1, .max_access_size = 8, .unaligned = true },
+};
+
+/* Never refuses: a frame for which there is no room is the core's to drop and count. */
+static ssize_t godwit_receive(NetClientState *nc, const uint8_t *buffer, size_t size)
+{
+    GodwitState *s = qemu_get_nic_opaque(nc);
+
+    godwit_device_receive_frame(s->device, godwit_now(), buffer, size);
+    return size;
+}
+
+static void godwit_link_status_changed(NetClientState *nc)
+{
+    GodwitState *s = qemu_get_nic_opaque(nc);
+
+    godwit_device_set_link(s->device, !nc->link_down);
+}
+
+static NetClientInfo godwit_net_info = {
+    .type = NET_CLIENT_DRIVER_NIC,
+    .size = sizeof(NICState),
+    .receive = godwit_receive,
+    .link_status_changed = godwit_link_status_changed,
+};
+
+/* ---------------------------------------------------------------- life cycle */
+
+static void godwit_realize(PCIDevice *pci, Error **errp)
+{
+    GodwitState *s = GODWIT(pci);
+    struct godwit_host_ops ops = {
+        .opaque = s,
+        .dma_read = godwit_dma_read,
+        .dma_write = godwit_dma_write,
+        .send_frame = godwit_send_frame,
+        .raise_interrupt = godwit_raise_interrupt,
+        .kick = godwit_kick,
+    };
+    const char *wrong;
+
+    qemu_macaddr_default_if_unset(&s->conf.macaddr);
+    memcpy(s->config.mac, s->conf.macaddr.a, sizeof(s->config.mac));
+    wrong = godwit_device_check_config(&s->config);
+    if (wrong) {
+        error_setg(errp, "godwit: %s", wrong);
+        return;
+    }
+    if (s->trace_file) {
+        s->trace = fopen(s->trace_file, "we");
+        if (!s->trace) {
+            error_setg_errno(errp, errno, "godwit: trace-file %s", s->trace_file);
+            return;
+        }
+        setvbuf(s->trace, NULL, _IOLBF, 0);
+        ops.trace = godwit_trace;
+    }
+
+    if (pcie_endpoint_cap_init(pci, 0) < 0) {
+        error_setg(errp, "godwit: no PCI Express capability here: plug it into a PCIe slot");
+        return;
+    }
+    pcie_cap_flr_init(pci);
+
+    s->device = godwit_device_new(&s->config, &ops);
+    if (!s->device) {
+        error_setg(errp, "godwit: out of memory");
+        return;
+    }
+    memory_region_init_io(&s->registers, OBJECT(s), &godwit_register_ops, s, "godwit-registers",
+                          0x1000);
+    memory_region_init_io(&s->doorbells, OBJECT(s), &godwit_doorbell_ops, s, "godwit-doorbells",
+                          (uint64_t)s->config.doorbell_pages * 4096);
+    pci_register_bar(pci, 0, PCI_BASE_ADDRESS_SPACE_MEMORY, &s->registers);
+    pci_register_bar(pci, 2,
+                     PCI_BASE_ADDRESS_SPACE_MEMORY | PCI_BASE_ADDRESS_MEM_TYPE_64 |
+                         PCI_BASE_ADDRESS_MEM_PREFETCH,
+                     &s->doorbells);
+    if (msix_init_exclusive_bar(pci, s->config.vectors, 4, errp)) {
+        godwit_device_free(s->device);
+        s->device = NULL;
+        return;
+    }
+    for (unsigned int i = 0; i < s->config.vectors; i++) {
+        msix_vector_use(pci, i);
+    }
+
+    s->bh = qemu_bh_new(godwit_bh, s);
+    s->timer = timer_new_ns(QEMU_CLOCK_VIRTUAL, godwit_timer, s);
+    s->timer_at = GODWIT_NO_DEADLINE;
+    s->nic = qemu_new_nic(&godwit_net_info, &s->conf, object_get_typename(OBJECT(s)),
+                          DEVICE(s)->id, &DEVICE(s)->mem_reentrancy_guard, s);
+    qemu_format_nic_info_str(qemu_get_queue(s->nic), s->conf.macaddr.a);
+    godwit_device_set_link(s->device, !qemu_get_queue(s->nic)->link_down);
+}
+
+static void godwit_exit(PCIDevice *pci)
+{
+    GodwitState *s = GODWIT(pci);
+
+    qemu_bh_delete(s->bh);
+    timer_free(s->timer);
+    qemu_del_nic(s->nic);
+    msix_uninit_exclusive_bar(pci);
+    pcie_cap_exit(pci);
+    godwit_device_free(s->device);
+    g_free(s->saved);
+    if (s->trace) {
+        fclose(s->trace);
+    }
+}
+
+static void godwit_reset(DeviceState *dev)
+{
+    GodwitState *s = GODWIT(dev);
+
+    godwit_device_reset(s->device);
+    timer_del(s->timer);
+    s->timer_at = GODWIT_NO_DEADLINE;
+}
+
+static void godwit_config_write(PCIDevice *pci, uint32_t addr, uint32_t value, int length)
+{
+    pci_default_write_config(pci, addr, value, length);
+    pcie_cap_flr_write_config(pci, addr, value, length);
+}
+
+/* ------------------------------------------------------------------ VM state */
+
+static int godwit_pre_save(void *opaque)
+{
+    GodwitState *s = opaque;
+    size_t need = godwit_device_save(s->device, godwit_now(), NULL, 0);
+
+    g_free(s->saved);
+    s->saved = g_malloc(need);
+    s->saved_length = godwit_device_save(s->device, godwit_now(), s->saved, need);
+    return 0;
+}
+
+static int godwit_post_save(void *opaque)
+{
+    GodwitState *s = opaque;
+
+    g_clear_pointer(&s->saved, g_free);
+    return 0;
+}
+
+static int godwit_post_load(void *opaque, int version_id)
+{
+    GodwitState *s = opaque;
+    const char *wrong =
+        godwit_device_load(s->device, godwit_now(), s->saved, s->saved_length);
+
+    g_clear_pointer(&s->saved, g_free);
+    if (wrong) {
+        error_report("godwit: the saved state cannot be used: %s", wrong);
+        return -EINVAL;
+    }
+    s->timer_at = GODWIT_NO_DEADLINE;
+    qemu_bh_schedule(s->bh);
+    return 0;
+}
+
+static const VMStateDescription godwit_vmstate = {
+    .name = TYPE_GODWIT,
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .pre_save = godwit_pre_save,
+    .post_save = godwit_post_save,
+    .post_load = godwit_post_load,
+    .fields = (VMStateField[]) {
+        VMSTATE_PCI_DEVICE(parent_obj, GodwitState),
+        VMSTATE_MSIX(parent_obj, GodwitState),
+        VMSTATE_UINT32(saved_length, GodwitState),
+        VMSTATE_VBUFFER_ALLOC_UINT32(saved, GodwitState, 1, NULL, saved_length),
+        VMSTATE_END_OF_LIST()
+    },
+};
+
+/* ---------------------------------------------------------------- properties */
+
+static void godwit_instance_init(Object *obj)
+{
+    GodwitState *s = GODWIT(obj);
+
+    godwit_device_default_config(&s->config);
+}
+
+static Property godwit_properties[] = {
+    DEFINE_NIC_PROPERTIES(GodwitState, conf),
+    DEFINE_PROP_UINT16("vectors", GodwitState, config.vectors, 10),
+    DEFINE_PROP_UINT32("doorbell-pages", GodwitState, config.doorbell_pages, 256),
+    DEFINE_PROP_UINT32("max-pd", GodwitState, config.max_pd, 1024),
+    DEFINE_PROP_UINT32("max-mr", GodwitState, config.max_mr, 16384),
+    DEFINE_PROP_UINT32("max-cq", GodwitState, config.max_cq, 8192),
+    DEFINE_PROP_UINT32("max-qp", GodwitState, config.max_qp, 8192),
+    DEFINE_PROP_UINT32("max-qp-wr", GodwitState, config.max_qp_wr, 16384),
+    DEFINE_PROP_UINT32("max-rd-atomic", GodwitState, config.max_rd_atomic, 16),
+    DEFINE_PROP_UINT32("max-mr-pages", GodwitState, config.max_mr_pages, 4 << 20),
+    DEFINE_PROP_UINT32("max-tombstones", GodwitState, config.max_tombstones, 4096),
+    DEFINE_PROP_UINT64("seed", GodwitState, config.seed, 0),
+    DEFINE_PROP_UINT32("pause-limit", GodwitState, config.pause_limit_ms, 60000),
+    DEFINE_PROP_UINT32("tombstone-ttl", GodwitState, config.tombstone_ttl_ms, 60000),
+    DEFINE_PROP_BOOL("migration", GodwitState, config.migration, true),
+    DEFINE_PROP_BOOL("resume-unknown", GodwitState, config.resume_unknown, false),
+    DEFINE_PROP_BOOL("bare-resume", GodwitState, config.bare_resume, false),
+    DEFINE_PROP_BOOL("atomics", GodwitState, config.atomics, true),
+    DEFINE_PROP_STRING("trace-file", GodwitState, trace_file),
+    DEFINE_PROP_END_OF_LIST(),
+};
+
+static void godwit_class_init(ObjectClass *klass, void *data)
+{
+    DeviceClass *dc = DEVICE_CLASS(klass);
+    PCIDeviceClass *pc = PCI_DEVICE_CLASS(klass);
+
+    pc->realize = godwit_realize;
+    pc->exit = godwit_exit;
+    pc->config_write = godwit_config_write;
+    pc->vendor_id = GODWIT_GLUE_VENDOR_ID;
+    pc->device_id = GODWIT_GLUE_DEVICE_ID;
+    pc->revision = GODWIT_GLUE_REVISION;
+    pc->class_id = PCI_CLASS_NETWORK_ETHERNET;
+    dc->reset = godwit_reset;
+    dc->vmsd = &godwit_vmstate;
+    dc->desc = "Godwit RDMA NIC (RoCEv2, connections can migrate)";
+    device_class_set_props(dc, godwit_properties);
+    set_bit(DEVICE_CATEGORY_NETWORK, dc->categories);
+}
+
+static const TypeInfo godwit_info = {
+    .name = TYPE_GODWIT,
+    .parent = TYPE_PCI_DEVICE,
+    .instance_size = sizeof(GodwitState),
+    .instance_init = godwit_instance_init,
+    .class_init = godwit_class_init,
+    .interfaces = (InterfaceInfo[]) { { INTERFACE_PCIE_DEVICE }, { } },
+};
+
+static void godwit_register(void)
+{
+    type_register_static(&godwit_info);
+}
+
+type_init(godwit_register)
