@@ -275,11 +275,12 @@ Reply Device::cmd_reg_mr(const std::uint8_t* params) {
     const Reply walked = walk_reply(region->map.walk(*this, page_budget_, request), at);
     if (!walked.ok()) return walked;
   }
-  region->key = wants_key ? key : pd->draw_key(random_);
-  godwit_result_key result = {};
-  result.key = le32(region->key);
-  pd->regions.insert(region->key >> 8, std::move(region));
+  const std::uint32_t given = wants_key ? key : pd->draw_key(random_);
+  region->key = given;
+  pd->regions.insert(given >> 8, std::move(region));
   ++regions_;
+  godwit_result_key result = {};
+  result.key = le32(given);
   Reply reply;
   std::memcpy(reply.result.data(), &result, sizeof(result));
   return reply;

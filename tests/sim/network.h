@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// A switch with seeded loss, duplication and delay: frames overtake each other.
+#ifndef GODWIT_TESTS_SIM_NETWORK_H
+#define GODWIT_TESTS_SIM_NETWORK_H
+
+#include <cstdint>
+#include <map>
+#include <queue>
+#include <random>
+#include <vector>
+
+#include "support/machine.h"
+
+namespace godwit::sim {
+
+using test::Frame;
+using test::Mac;
+using test::Machine;
+
+class Rng {
+ public:
+  explicit Rng(std::uint64_t seed) : engine_(seed) {}
+  std::uint64_t next() { return engine_(); }
+  // 0 … n - 1
+  std::uint64_t below(std::uint64_t n) { return engine_() % n; }
+  std::uint64_t between(std::uint64_t low, std::uint64_t high) {
+    return low + below(high - low + 1);
+  }
+  bool chance(unsigned percent) { return below(100) < percent; }
+
+ private:
+  std::mt19937_64 engine_;
+};
+
+struct NetworkFaults {
+  unsigned loss_per_mille = 0;
+  unsigned duplicate_per_mille = 0;
+  std::uint64_t delay_ns = 1000;
+  std::uint64_t jitter_ns = 0;
+};
+
+class Network {
+ public:
+  Network(Rng* rng, std::uint64_t* clock) : rng_(rng), clock_(clock) {}
+
+  void set_faults(const NetworkFaults& faults) { faults_ = faults; }
+  // Where frames to this MAC go.
+  void learn(const Mac& mac, Machine* machine) { ports_[mac] = machine; }
+
+  void send(const Frame& frame) {
+    if (rng_->below(1000) < faults_.loss_per_mille) return;
+    enqueue(frame);
+    if (rng_->below(1000) < faults_.duplicate_per_mille) enqueue(frame);
+  }
+
+  std::uint64_t next_time() const { return queue_.empty() ? UINT64_MAX : queue_.top().time; }
+
+  // Delivers one frame that is due.
+  void deliver() {
+    const InFlight in_flight = queue_.top();
+    queue_.pop();
+    Mac mac;
+    std::copy_n(in_flight.frame.begin(), 6, mac.begin());
+    const auto port = ports_.find(mac);
+    if (port != ports_.end()) port->second->receive(in_flight.frame);
+  }
+
+ private:
+  struct InFlight {
+    std::uint64_t time;
+    std::uint64_t order;
+    Frame frame;
+    bool operator<(const InFlight& other) const {
+      return time != other.time ? time > other.time : order > other.order;
+    }
+  };
+
+  void enqueue(const Frame& frame) {
+    const std::uint64_t jitter = faults_.jitter_ns == 0 ? 0 : rng_->below(faults_.jitter_ns);
+    queue_.push({*clock_ + faults_.delay_ns + jitter, order_++, frame});
+  }
+
+  Rng* rng_;
+  std::uint64_t* clock_;
+  NetworkFaults faults_;
+  std::map<Mac, Machine*> ports_;
+  std::priority_queue<InFlight> queue_;
+  std::uint64_t order_ = 0;
+};
+
+}  // namespace godwit::sim
+
+#endif  // GODWIT_TESTS_SIM_NETWORK_H
