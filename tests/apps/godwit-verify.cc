@@ -25,7 +25,7 @@ using namespace godwit::apps;
 
 constexpr unsigned kProtocol = 1;
 constexpr std::uint64_t kMagic = 0x7469776474697765;
-constexpr std::uint32_t kMaxCredits = 16;        // credit messages under way
+constexpr std::uint32_t kMaxCredits = 16;         // credit messages under way
 constexpr std::uint32_t kCreditBit = 0x80000000;  // of immediate data
 constexpr std::uint32_t kNumberMask = 0x7fffffff;
 constexpr std::uint64_t kCreditWrId = std::uint64_t{1} << 63;
@@ -156,10 +156,10 @@ struct Outgoing {
 // What the peer does to us
 struct Incoming {
   Plan plan;
-  std::uint64_t checked = 0;   // all before it
-  std::uint64_t credited = 0;  // the peer knows
+  std::uint64_t checked = 0;                                  // all before it
+  std::uint64_t credited = 0;                                 // the peer knows
   std::uint64_t fetch_add = 0, shared = 0, compare_swap = 0;  // as they must be
-  std::uint64_t total = 0;  // at the end
+  std::uint64_t total = 0;                                    // at the end
 };
 
 struct Connection {
@@ -211,9 +211,9 @@ class Verify {
     }
     unsigned protocol = 0;
     const std::string asked = control_.line();
-    if (std::sscanf(asked.c_str(), "verify %u %u %u %u %" SCNu64 " %u %u", &protocol,
-                    &options_.qps, &options_.size, &options_.window, &options_.seed,
-                    &options_.stall_limit_s, &options_.timeout) != 7 ||
+    if (std::sscanf(asked.c_str(), "verify %u %u %u %u %" SCNu64 " %u %u", &protocol, &options_.qps,
+                    &options_.size, &options_.window, &options_.seed, &options_.stall_limit_s,
+                    &options_.timeout) != 7 ||
         protocol != kProtocol || options_.qps < 1 || options_.qps > 256 || options_.size < 64 ||
         options_.size > 1 << 20 || options_.window < 2 * kGroup || options_.window > 512 ||
         options_.window % kGroup != 0 || options_.timeout > 31 || options_.stall_limit_s < 1) {
@@ -234,8 +234,8 @@ class Verify {
     }
     rd_atomic_ = static_cast<std::uint8_t>(
         std::clamp(std::min(attr.max_qp_rd_atom, attr.max_qp_init_rd_atom), 1, 8));
-    memory_ = static_cast<unsigned char*>(mmap(nullptr, layout_.total, PROT_READ | PROT_WRITE,
-                                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    memory_ = static_cast<unsigned char*>(
+        mmap(nullptr, layout_.total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     if (memory_ == MAP_FAILED) die("%zu bytes of memory: %s", layout_.total, std::strerror(errno));
     pd_ = ibv_alloc_pd(port_.context);
     if (pd_ == nullptr) die("ibv_alloc_pd: %s", std::strerror(errno));
@@ -442,8 +442,7 @@ class Verify {
       default:
         r->wr.opcode = IBV_WR_ATOMIC_CMP_AND_SWP;
         r->wr.wr.atomic.remote_addr = remote_.base + words + offsetof(Words, compare_swap);
-        r->wr.wr.atomic.compare_add =
-            out.plan.swap_matches(n) ? out.swap_posted : ~out.swap_posted;
+        r->wr.wr.atomic.compare_add = out.plan.swap_matches(n) ? out.swap_posted : ~out.swap_posted;
         r->wr.wr.atomic.swap = out.plan.swap_value(n);
         if (out.plan.swap_matches(n)) out.swap_posted = out.plan.swap_value(n);
         break;
@@ -633,8 +632,8 @@ class Verify {
     const unsigned char* payload = at(layout_.receive_payload(i, slot));
     if (wc.opcode != IBV_WC_RECV || header.magic != kMagic || header.qp != i ||
         header.number != n) {
-      return error("QP %u: message %" PRIu64 " (QP %u) where %" PRIu64 " was due", i,
-                   header.number, header.qp, n);
+      return error("QP %u: message %" PRIu64 " (QP %u) where %" PRIu64 " was due", i, header.number,
+                   header.qp, n);
     }
     if (header.length != length || wc.byte_len != sizeof(header) + length) {
       return error("QP %u message %" PRIu64 ": %u bytes, not %zu", i, n, wc.byte_len,
@@ -709,8 +708,7 @@ class Verify {
         error("a completion of QP %#x, which is none of ours", wc.qp_num);
       } else if (wc.status != IBV_WC_SUCCESS) {
         fail_hard("QP %d: %s completion: %s (vendor error %u)", i,
-                  cq == send_cq_ ? "send" : "receive", ibv_wc_status_str(wc.status),
-                  wc.vendor_err);
+                  cq == send_cq_ ? "send" : "receive", ibv_wc_status_str(wc.status), wc.vendor_err);
       } else if (cq == send_cq_) {
         on_send_completion(static_cast<unsigned>(i), wc);
       } else {
@@ -765,10 +763,10 @@ class Verify {
   }
 
   bool all_heard() const {
-    return peer_done_ && std::all_of(connections_.begin(), connections_.end(),
-                                     [](const Connection& c) {
-                                       return c.in.checked >= c.in.total && c.out.credits == 0;
-                                     });
+    return peer_done_ &&
+           std::all_of(connections_.begin(), connections_.end(), [](const Connection& c) {
+             return c.in.checked >= c.in.total && c.out.credits == 0;
+           });
   }
 
   void on_line(const std::string& text) {
@@ -1017,14 +1015,12 @@ constexpr const char* kHelp =
 
 Options parse(int argc, char** argv) {
   Options options;
-  const option longs[] = {{"qps", 1, nullptr, 'q'},      {"duration", 1, nullptr, 'D'},
-                          {"size", 1, nullptr, 's'},     {"window", 1, nullptr, 'w'},
-                          {"seed", 1, nullptr, 'S'},     {"timeout", 1, nullptr, 't'},
-                          {"events", 0, nullptr, 'e'},   {"stall-limit", 1, nullptr, 'l'},
-                          {"mtu", 1, nullptr, 'm'},      {"port", 1, nullptr, 'p'},
-                          {"device", 1, nullptr, 'd'},   {"gid-index", 1, nullptr, 'g'},
-                          {"json", 1, nullptr, 'j'},     {"help", 0, nullptr, 'h'},
-                          {nullptr, 0, nullptr, 0}};
+  const option longs[] = {
+      {"qps", 1, nullptr, 'q'},    {"duration", 1, nullptr, 'D'},    {"size", 1, nullptr, 's'},
+      {"window", 1, nullptr, 'w'}, {"seed", 1, nullptr, 'S'},        {"timeout", 1, nullptr, 't'},
+      {"events", 0, nullptr, 'e'}, {"stall-limit", 1, nullptr, 'l'}, {"mtu", 1, nullptr, 'm'},
+      {"port", 1, nullptr, 'p'},   {"device", 1, nullptr, 'd'},      {"gid-index", 1, nullptr, 'g'},
+      {"json", 1, nullptr, 'j'},   {"help", 0, nullptr, 'h'},        {nullptr, 0, nullptr, 0}};
   for (int c; (c = getopt_long(argc, argv, "h", longs, nullptr)) != -1;) {
     switch (c) {
       case 'q':

@@ -42,9 +42,9 @@ class Plan {
     if (place == 0) return Kind::kWrite;
     if (place == kGroup - 2) return Kind::kRead;
     if (place == kGroup - 1) return Kind::kSendFenced;
-    constexpr Kind kAny[] = {Kind::kSend,     Kind::kSendImm,        Kind::kSendInline,
-                             Kind::kWrite,    Kind::kWriteInline,    Kind::kWriteImm,
-                             Kind::kRead,     Kind::kFetchAdd,       Kind::kFetchAddShared,
+    constexpr Kind kAny[] = {Kind::kSend,       Kind::kSendImm,     Kind::kSendInline,
+                             Kind::kWrite,      Kind::kWriteInline, Kind::kWriteImm,
+                             Kind::kRead,       Kind::kFetchAdd,    Kind::kFetchAddShared,
                              Kind::kCompareSwap};
     return kAny[hash(n, 1) % std::size(kAny)];
   }
