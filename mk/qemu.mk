@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # The NIC as shared objects for the distribution's QEMU: godwit-nic.so is preloaded,
-# and loads godwit-device.so.
+# and loads godwit-device.so. For a QEMU source tree: qemu-device/qemu/apply-overlay.
 
 NIC := $(B)/lib/godwit-nic.so
-GLUE_OBJECTS := $(B)/glue/godwit.o $(B)/glue/abi-guard.o
+GLUE_OBJECTS := $(B)/glue/godwit.o $(B)/glue/abi-guard.o $(B)/glue/trace.o
 
 # The folder with QEMU's headers, made once for each version of QEMU.
 $(B)/qemu-headers: scripts/qemu-headers $(B)/config.mk
@@ -15,14 +15,27 @@ H := $(B)/qemu-headers
 GLUE_CFLAGS = -std=gnu11 $(OPTIMIZE) -fPIC -fno-strict-aliasing -fno-common -fwrapv -D_GNU_SOURCE \
   -D_FILE_OFFSET_BITS=64 -D_LARGEFILE_SOURCE -isystem $(H)/src/linux-headers \
   -isystem $(H)/build/linux-headers -iquote $(H)/build -iquote $(H)/src -iquote $(H)/src/include \
-  -iquote $(H)/src/tcg/i386 -I$(H)/build -I$(H)/build/qapi -Iqemu-device/include -Iqemu-device/qemu \
-  -Wall -Werror -Wno-address-of-packed-member $(shell pkg-config --cflags glib-2.0) \
+  -iquote $(H)/src/tcg/i386 -I$(B)/glue -I$(H)/build -I$(H)/build/qapi -Iqemu-device/include \
+  -Iabi -Wall -Werror -Wno-address-of-packed-member -MMD -MP $(shell pkg-config --cflags glib-2.0) \
   -DGODWIT_QEMU_PACKAGE='"$(QEMU_PACKAGE)"'
+TRACE := $(B)/glue/trace/trace-hw_godwit
 
-$(B)/glue/%.o: qemu-device/qemu/%.c qemu-device/qemu/godwit_glue.h \
-		qemu-device/include/godwit_device.h $(B)/qemu-headers
+$(TRACE).h $(TRACE).c &: qemu-device/qemu/trace-events $(B)/qemu-headers
+	@mkdir -p $(@D)
+	@for format in h c; do python3 $(H)/src/scripts/tracetool.py --backend=log --group=hw_godwit \
+	  --format=$$format $< $(TRACE).$$format || exit 1; done
+
+$(B)/glue/%.o: qemu-device/qemu/%.c $(TRACE).h $(B)/qemu-headers
 	@mkdir -p $(@D)
 	$(CC) $(GLUE_CFLAGS) -c $< -o $@
+$(B)/glue/trace.o: $(TRACE).c $(B)/qemu-headers
+	$(CC) $(GLUE_CFLAGS) -c $< -o $@
+
+-include $(GLUE_OBJECTS:.o=.d)
+
+$(B)/lib/libgodwit-core.a: $(CORE_OBJECTS)
+	@mkdir -p $(@D)
+	rm -f $@ && ar rcs $@ $^
 
 $(B)/lib/godwit-device.so: $(GLUE_OBJECTS) $(CORE_OBJECTS)
 	@mkdir -p $(@D)

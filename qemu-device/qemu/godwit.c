@@ -12,7 +12,9 @@
 #include "qemu/main-loop.h"
 #include "qemu/module.h"
 #include "qemu/timer.h"
+#include "sysemu/runstate.h"
 #include "qapi/error.h"
+#include "qapi/qapi-builtin-visit.h"
 #include "exec/address-spaces.h"
 #include "hw/pci/msix.h"
 #include "hw/pci/pci.h"
@@ -23,11 +25,16 @@
 #include "net/net.h"
 #include "qom/object.h"
 
+#include "godwit_counters.h"
 #include "godwit_device.h"
-#include "godwit_glue.h"
+#include "godwit_regs.h"
+#include "trace.h"
 
 #define TYPE_GODWIT "godwit"
 OBJECT_DECLARE_SIMPLE_TYPE(GodwitState, GODWIT)
+
+/* Of the core's state in VM snapshots. */
+#define GODWIT_SAVED_LIMIT (1u << 30)
 
 struct GodwitState {
     PCIDevice parent_obj;
@@ -40,8 +47,11 @@ struct GodwitState {
     uint64_t timer_at;
     struct godwit_device *device;
     struct godwit_device_config config;
-    char *trace_file;
-    FILE *trace;
+    VMChangeStateEntry *vm_state;
+    /* The core is working: its DMA may reach its own BARs or configuration space. */
+    bool working;
+    bool reset_wanted;
+    bool frame_refused;
     /* VM state: the core's bytes */
     uint32_t saved_length;
     uint8_t *saved;
@@ -67,17 +77,52 @@ static void godwit_schedule(GodwitState *s)
     }
 }
 
-static void godwit_run(GodwitState *s)
+static void godwit_enter(GodwitState *s)
 {
-    if (godwit_device_run(s->device, godwit_now())) {
-        qemu_bh_schedule(s->bh);
+    s->working = true;
+}
+
+static void godwit_leave(GodwitState *s)
+{
+    s->working = false;
+    if (s->reset_wanted) {
+        s->reset_wanted = false;
+        godwit_device_reset(s->device);
     }
     godwit_schedule(s);
 }
 
+static void godwit_run(GodwitState *s)
+{
+    godwit_enter(s);
+    if (godwit_device_run(s->device, godwit_now())) {
+        qemu_bh_schedule(s->bh);
+    }
+    godwit_leave(s);
+}
+
+/* Guest memory does not change while the VM is stopped: it may just be saved. */
 static void godwit_bh(void *opaque)
 {
-    godwit_run(opaque);
+    GodwitState *s = opaque;
+
+    if (!runstate_is_running()) {
+        return;
+    }
+    godwit_run(s);
+    if (s->frame_refused) {
+        s->frame_refused = false;
+        qemu_flush_queued_packets(qemu_get_queue(s->nic));
+    }
+}
+
+static void godwit_vm_state(void *opaque, bool running, RunState state)
+{
+    GodwitState *s = opaque;
+
+    if (running) {
+        qemu_bh_schedule(s->bh);
+    }
 }
 
 static void godwit_timer(void *opaque)
@@ -99,30 +144,48 @@ static int godwit_dma_read(void *opaque, uint64_t addr, void *buffer, size_t len
 
 /*
  * An aligned write of up to 8 bytes must be one store: the guest polls it. QEMU's
- * own copy into RAM is memcpy, which is one store for these sizes only by luck.
+ * own copy into RAM is memmove, which is one store for these sizes only by luck.
  */
+static bool godwit_store(PCIDevice *pci, uint64_t addr, const void *buffer, size_t length)
+{
+    dma_addr_t mapped = length;
+    ram_addr_t offset;
+    void *host = pci_dma_map(pci, addr, &mapped, DMA_DIRECTION_FROM_DEVICE);
+    bool stored = false;
+
+    if (!host) {
+        return false;
+    }
+    /* Else it is a bounce buffer, and whether it can be written is not known yet. */
+    if (mapped == length && memory_region_from_host(host, &offset)) {
+        stored = true;
+        switch (length) {
+        case 8:
+            qatomic_store_release((uint64_t *)host, ldq_he_p(buffer));
+            break;
+        case 4:
+            qatomic_store_release((uint32_t *)host, ldl_he_p(buffer));
+            break;
+        case 2:
+            qatomic_store_release((uint16_t *)host, lduw_he_p(buffer));
+            break;
+        default:
+            stored = false;
+        }
+    }
+    pci_dma_unmap(pci, host, mapped, DMA_DIRECTION_FROM_DEVICE, stored ? length : 0);
+    return stored;
+}
+
 static int godwit_dma_write(void *opaque, uint64_t addr, const void *buffer, size_t length)
 {
     GodwitState *s = opaque;
     PCIDevice *pci = &s->parent_obj;
 
-    if (length == 8 && (addr & 7) == 0) {
-        dma_addr_t mapped = 8;
-        void *host = pci_dma_map(pci, addr, &mapped, DMA_DIRECTION_FROM_DEVICE);
-
-        if (host && mapped == 8 && ((uintptr_t)host & 7) == 0) {
-            uint64_t value;
-
-            memcpy(&value, buffer, 8);
-            qatomic_store_release((uint64_t *)host, value);
-            pci_dma_unmap(pci, host, mapped, DMA_DIRECTION_FROM_DEVICE, 8);
-            return 0;
-        }
-        if (host) {
-            pci_dma_unmap(pci, host, mapped, DMA_DIRECTION_FROM_DEVICE, 0);
-        }
+    if ((length == 8 || length == 4 || length == 2) && (addr & (length - 1)) == 0 &&
+        godwit_store(pci, addr, buffer, length)) {
+        return 0;
     }
-    smp_wmb();
     return pci_dma_write(pci, addr, buffer, length) == MEMTX_OK ? 0 : -1;
 }
 
@@ -137,8 +200,10 @@ static void godwit_raise_interrupt(void *opaque, unsigned vector)
 {
     GodwitState *s = opaque;
 
-    smp_wmb();
-    msix_notify(&s->parent_obj, vector);
+    if (vector < s->config.vectors) {
+        smp_wmb();
+        msix_notify(&s->parent_obj, vector);
+    }
 }
 
 static void godwit_kick(void *opaque)
@@ -151,44 +216,74 @@ static void godwit_kick(void *opaque)
 static void godwit_trace(void *opaque, enum godwit_trace_event event, uint64_t a, uint64_t b,
                          uint64_t c, uint64_t d)
 {
-    static const char *const names[GODWIT_TRACE_COUNT] = {
-        [GODWIT_TRACE_COMMAND] = "command",
-        [GODWIT_TRACE_BAD_REGISTER] = "bad_register",
-        [GODWIT_TRACE_BAD_DOORBELL] = "bad_doorbell",
-        [GODWIT_TRACE_BAD_WQE] = "bad_wqe",
-        [GODWIT_TRACE_DMA_ERROR] = "dma_error",
-        [GODWIT_TRACE_QP_STATUS] = "qp_status",
-        [GODWIT_TRACE_QP_ERROR] = "qp_error",
-        [GODWIT_TRACE_RX_DROP] = "rx_drop",
-        [GODWIT_TRACE_PACKET_RX] = "packet_rx",
-        [GODWIT_TRACE_PACKET_TX] = "packet_tx",
-        [GODWIT_TRACE_MIGRATION] = "migration",
-        [GODWIT_TRACE_FATAL] = "fatal",
-        [GODWIT_TRACE_RESET] = "reset",
-    };
     GodwitState *s = opaque;
+    const char *id = DEVICE(s)->id ? DEVICE(s)->id : TYPE_GODWIT;
 
-    if (event >= GODWIT_TRACE_COUNT || !names[event]) {
-        return;
+    switch (event) {
+    case GODWIT_TRACE_COMMAND:
+        trace_godwit_command(id, a, b, c, d);
+        break;
+    case GODWIT_TRACE_BAD_REGISTER:
+        trace_godwit_bad_register(id, a, b, c, d);
+        break;
+    case GODWIT_TRACE_BAD_DOORBELL:
+        trace_godwit_bad_doorbell(id, a, b, c, d);
+        break;
+    case GODWIT_TRACE_BAD_WQE:
+        trace_godwit_bad_wqe(id, a, b, c);
+        break;
+    case GODWIT_TRACE_DMA_ERROR:
+        trace_godwit_dma_error(id, a, b, c);
+        break;
+    case GODWIT_TRACE_QP_STATUS:
+        trace_godwit_qp_status(id, a, b, c, d);
+        break;
+    case GODWIT_TRACE_QP_ERROR:
+        trace_godwit_qp_error(id, a, b, c, d);
+        break;
+    case GODWIT_TRACE_RX_DROP:
+        trace_godwit_rx_drop(id, a, b, c, d);
+        break;
+    case GODWIT_TRACE_PACKET_RX:
+        trace_godwit_packet_rx(id, a, b, c, d);
+        break;
+    case GODWIT_TRACE_PACKET_TX:
+        trace_godwit_packet_tx(id, a, b, c, d);
+        break;
+    case GODWIT_TRACE_MIGRATION:
+        trace_godwit_migration(id, a, b, c);
+        break;
+    case GODWIT_TRACE_FATAL:
+        trace_godwit_fatal(id, a);
+        break;
+    case GODWIT_TRACE_RESET:
+        trace_godwit_reset(id);
+        break;
+    case GODWIT_TRACE_COUNT:
+        break;
     }
-    fprintf(s->trace, "%" PRIu64 " %s 0x%" PRIx64 " 0x%" PRIx64 " 0x%" PRIx64 " 0x%" PRIx64 "\n",
-            godwit_now(), names[event], a, b, c, d);
 }
 
 /* ------------------------------------------------------------- MMIO, frames */
 
+/*
+ * Accesses while the core is working can only come from its own DMA. As in a
+ * bridge that does not send a request back to where it came from, they go nowhere.
+ */
 static uint64_t godwit_register_read(void *opaque, hwaddr addr, unsigned size)
 {
     GodwitState *s = opaque;
 
-    return godwit_device_register_read(s->device, addr, size);
+    return s->working ? 0 : godwit_device_register_read(s->device, addr, size);
 }
 
 static void godwit_register_write(void *opaque, hwaddr addr, uint64_t value, unsigned size)
 {
     GodwitState *s = opaque;
 
-    godwit_device_register_write(s->device, addr, value, size);
+    if (!s->working) {
+        godwit_device_register_write(s->device, addr, value, size);
+    }
 }
 
 static uint64_t godwit_doorbell_read(void *opaque, hwaddr addr, unsigned size)
@@ -200,7 +295,9 @@ static void godwit_doorbell_write(void *opaque, hwaddr addr, uint64_t value, uns
 {
     GodwitState *s = opaque;
 
-    godwit_device_doorbell_write(s->device, addr, value, size);
+    if (!s->working) {
+        godwit_device_doorbell_write(s->device, addr, value, size);
+    }
 }
 
 static const MemoryRegionOps godwit_register_ops = {
@@ -219,12 +316,20 @@ static const MemoryRegionOps godwit_doorbell_ops = {
     .impl = { .min_access_size = 1, .max_access_size = 8, .unaligned = true },
 };
 
-/* Never refuses: a frame for which there is no room is the core's to drop and count. */
+/* Never refuses for long: a frame for which there is no room is the core's to drop and count. */
 static ssize_t godwit_receive(NetClientState *nc, const uint8_t *buffer, size_t size)
 {
     GodwitState *s = qemu_get_nic_opaque(nc);
 
+    /* Another NIC in this QEMU may answer a frame while we are still sending it. */
+    if (s->working) {
+        s->frame_refused = true;
+        qemu_bh_schedule(s->bh);
+        return 0;
+    }
+    godwit_enter(s);
     godwit_device_receive_frame(s->device, godwit_now(), buffer, size);
+    godwit_leave(s);
     return size;
 }
 
@@ -254,6 +359,7 @@ static void godwit_realize(PCIDevice *pci, Error **errp)
         .send_frame = godwit_send_frame,
         .raise_interrupt = godwit_raise_interrupt,
         .kick = godwit_kick,
+        .trace = godwit_trace,
     };
     const char *wrong;
 
@@ -264,16 +370,6 @@ static void godwit_realize(PCIDevice *pci, Error **errp)
         error_setg(errp, "godwit: %s", wrong);
         return;
     }
-    if (s->trace_file) {
-        s->trace = fopen(s->trace_file, "we");
-        if (!s->trace) {
-            error_setg_errno(errp, errno, "godwit: trace-file %s", s->trace_file);
-            return;
-        }
-        setvbuf(s->trace, NULL, _IOLBF, 0);
-        ops.trace = godwit_trace;
-    }
-
     if (pcie_endpoint_cap_init(pci, 0) < 0) {
         error_setg(errp, "godwit: no PCI Express capability here: plug it into a PCIe slot");
         return;
@@ -286,15 +382,15 @@ static void godwit_realize(PCIDevice *pci, Error **errp)
         return;
     }
     memory_region_init_io(&s->registers, OBJECT(s), &godwit_register_ops, s, "godwit-registers",
-                          0x1000);
+                          GODWIT_BAR_REGS_SIZE);
     memory_region_init_io(&s->doorbells, OBJECT(s), &godwit_doorbell_ops, s, "godwit-doorbells",
-                          (uint64_t)s->config.doorbell_pages * 4096);
-    pci_register_bar(pci, 0, PCI_BASE_ADDRESS_SPACE_MEMORY, &s->registers);
-    pci_register_bar(pci, 2,
+                          (uint64_t)s->config.doorbell_pages * GODWIT_DB_PAGE_SIZE);
+    pci_register_bar(pci, GODWIT_BAR_REGS, PCI_BASE_ADDRESS_SPACE_MEMORY, &s->registers);
+    pci_register_bar(pci, GODWIT_BAR_DOORBELLS,
                      PCI_BASE_ADDRESS_SPACE_MEMORY | PCI_BASE_ADDRESS_MEM_TYPE_64 |
                          PCI_BASE_ADDRESS_MEM_PREFETCH,
                      &s->doorbells);
-    if (msix_init_exclusive_bar(pci, s->config.vectors, 4, errp)) {
+    if (msix_init_exclusive_bar(pci, s->config.vectors, GODWIT_BAR_MSIX, errp)) {
         godwit_device_free(s->device);
         s->device = NULL;
         return;
@@ -304,6 +400,7 @@ static void godwit_realize(PCIDevice *pci, Error **errp)
     }
 
     s->bh = qemu_bh_new(godwit_bh, s);
+    s->vm_state = qemu_add_vm_change_state_handler(godwit_vm_state, s);
     s->timer = timer_new_ns(QEMU_CLOCK_VIRTUAL, godwit_timer, s);
     s->timer_at = GODWIT_NO_DEADLINE;
     s->nic = qemu_new_nic(&godwit_net_info, &s->conf, object_get_typename(OBJECT(s)),
@@ -316,6 +413,7 @@ static void godwit_exit(PCIDevice *pci)
 {
     GodwitState *s = GODWIT(pci);
 
+    qemu_del_vm_change_state_handler(s->vm_state);
     qemu_bh_delete(s->bh);
     timer_free(s->timer);
     qemu_del_nic(s->nic);
@@ -323,18 +421,18 @@ static void godwit_exit(PCIDevice *pci)
     pcie_cap_exit(pci);
     godwit_device_free(s->device);
     g_free(s->saved);
-    if (s->trace) {
-        fclose(s->trace);
-    }
 }
 
 static void godwit_reset(DeviceState *dev)
 {
     GodwitState *s = GODWIT(dev);
 
+    if (s->working) {
+        s->reset_wanted = true;
+        return;
+    }
     godwit_device_reset(s->device);
-    timer_del(s->timer);
-    s->timer_at = GODWIT_NO_DEADLINE;
+    godwit_schedule(s);
 }
 
 static void godwit_config_write(PCIDevice *pci, uint32_t addr, uint32_t value, int length)
@@ -364,6 +462,14 @@ static int godwit_post_save(void *opaque)
     return 0;
 }
 
+/* The length comes from outside: it must not make QEMU run out of memory. */
+static bool godwit_length_sane(void *opaque, int version_id)
+{
+    GodwitState *s = opaque;
+
+    return s->saved_length <= GODWIT_SAVED_LIMIT;
+}
+
 static int godwit_post_load(void *opaque, int version_id)
 {
     GodwitState *s = opaque;
@@ -391,12 +497,27 @@ static const VMStateDescription godwit_vmstate = {
         VMSTATE_PCI_DEVICE(parent_obj, GodwitState),
         VMSTATE_MSIX(parent_obj, GodwitState),
         VMSTATE_UINT32(saved_length, GodwitState),
+        VMSTATE_VALIDATE("length of the core's state", godwit_length_sane),
         VMSTATE_VBUFFER_ALLOC_UINT32(saved, GodwitState, 1, NULL, saved_length),
         VMSTATE_END_OF_LIST()
     },
 };
 
 /* ---------------------------------------------------------------- properties */
+
+/* qom-get … counters: in the order of abi/godwit_counters.h, also while the guest hangs. */
+static void godwit_get_counters(Object *obj, Visitor *v, const char *name, void *opaque,
+                                Error **errp)
+{
+    GodwitState *s = GODWIT(obj);
+    uint64List *list = NULL;
+
+    for (int i = GODWIT_COUNTER_COUNT - 1; s->device && i >= 0; i--) {
+        QAPI_LIST_PREPEND(list, godwit_device_counter(s->device, i));
+    }
+    visit_type_uint64List(v, name, &list, errp);
+    qapi_free_uint64List(list);
+}
 
 static void godwit_instance_init(Object *obj)
 {
@@ -405,26 +526,26 @@ static void godwit_instance_init(Object *obj)
     godwit_device_default_config(&s->config);
 }
 
+/* Without defaults: those are the core's. */
 static Property godwit_properties[] = {
     DEFINE_NIC_PROPERTIES(GodwitState, conf),
-    DEFINE_PROP_UINT16("vectors", GodwitState, config.vectors, 10),
-    DEFINE_PROP_UINT32("doorbell-pages", GodwitState, config.doorbell_pages, 256),
-    DEFINE_PROP_UINT32("max-pd", GodwitState, config.max_pd, 1024),
-    DEFINE_PROP_UINT32("max-mr", GodwitState, config.max_mr, 16384),
-    DEFINE_PROP_UINT32("max-cq", GodwitState, config.max_cq, 8192),
-    DEFINE_PROP_UINT32("max-qp", GodwitState, config.max_qp, 8192),
-    DEFINE_PROP_UINT32("max-qp-wr", GodwitState, config.max_qp_wr, 16384),
-    DEFINE_PROP_UINT32("max-rd-atomic", GodwitState, config.max_rd_atomic, 16),
-    DEFINE_PROP_UINT32("max-mr-pages", GodwitState, config.max_mr_pages, 4 << 20),
-    DEFINE_PROP_UINT32("max-tombstones", GodwitState, config.max_tombstones, 4096),
-    DEFINE_PROP_UINT64("seed", GodwitState, config.seed, 0),
-    DEFINE_PROP_UINT32("pause-limit", GodwitState, config.pause_limit_ms, 60000),
-    DEFINE_PROP_UINT32("tombstone-ttl", GodwitState, config.tombstone_ttl_ms, 60000),
-    DEFINE_PROP_BOOL("migration", GodwitState, config.migration, true),
-    DEFINE_PROP_BOOL("resume-unknown", GodwitState, config.resume_unknown, false),
-    DEFINE_PROP_BOOL("bare-resume", GodwitState, config.bare_resume, false),
-    DEFINE_PROP_BOOL("atomics", GodwitState, config.atomics, true),
-    DEFINE_PROP_STRING("trace-file", GodwitState, trace_file),
+    DEFINE_PROP("vectors", GodwitState, config.vectors, qdev_prop_uint16, uint16_t),
+    DEFINE_PROP("doorbell-pages", GodwitState, config.doorbell_pages, qdev_prop_uint32, uint32_t),
+    DEFINE_PROP("max-pd", GodwitState, config.max_pd, qdev_prop_uint32, uint32_t),
+    DEFINE_PROP("max-mr", GodwitState, config.max_mr, qdev_prop_uint32, uint32_t),
+    DEFINE_PROP("max-cq", GodwitState, config.max_cq, qdev_prop_uint32, uint32_t),
+    DEFINE_PROP("max-qp", GodwitState, config.max_qp, qdev_prop_uint32, uint32_t),
+    DEFINE_PROP("max-qp-wr", GodwitState, config.max_qp_wr, qdev_prop_uint32, uint32_t),
+    DEFINE_PROP("max-rd-atomic", GodwitState, config.max_rd_atomic, qdev_prop_uint32, uint32_t),
+    DEFINE_PROP("max-mr-pages", GodwitState, config.max_mr_pages, qdev_prop_uint32, uint32_t),
+    DEFINE_PROP("max-tombstones", GodwitState, config.max_tombstones, qdev_prop_uint32, uint32_t),
+    DEFINE_PROP("seed", GodwitState, config.seed, qdev_prop_uint64, uint64_t),
+    DEFINE_PROP("pause-limit", GodwitState, config.pause_limit_ms, qdev_prop_uint32, uint32_t),
+    DEFINE_PROP("tombstone-ttl", GodwitState, config.tombstone_ttl_ms, qdev_prop_uint32, uint32_t),
+    DEFINE_PROP("migration", GodwitState, config.migration, qdev_prop_bool, bool),
+    DEFINE_PROP("resume-unknown", GodwitState, config.resume_unknown, qdev_prop_bool, bool),
+    DEFINE_PROP("bare-resume", GodwitState, config.bare_resume, qdev_prop_bool, bool),
+    DEFINE_PROP("atomics", GodwitState, config.atomics, qdev_prop_bool, bool),
     DEFINE_PROP_END_OF_LIST(),
 };
 
@@ -436,14 +557,16 @@ static void godwit_class_init(ObjectClass *klass, void *data)
     pc->realize = godwit_realize;
     pc->exit = godwit_exit;
     pc->config_write = godwit_config_write;
-    pc->vendor_id = GODWIT_GLUE_VENDOR_ID;
-    pc->device_id = GODWIT_GLUE_DEVICE_ID;
-    pc->revision = GODWIT_GLUE_REVISION;
+    pc->vendor_id = GODWIT_PCI_VENDOR_ID;
+    pc->device_id = GODWIT_PCI_DEVICE_ID;
+    pc->revision = GODWIT_PCI_REVISION;
     pc->class_id = PCI_CLASS_NETWORK_ETHERNET;
     dc->reset = godwit_reset;
     dc->vmsd = &godwit_vmstate;
     dc->desc = "Godwit RDMA NIC (RoCEv2, connections can migrate)";
     device_class_set_props(dc, godwit_properties);
+    object_class_property_add(klass, "counters", "uint64List", godwit_get_counters, NULL, NULL,
+                              NULL);
     set_bit(DEVICE_CATEGORY_NETWORK, dc->categories);
 }
 
