@@ -9,6 +9,7 @@
  */
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
+#include "qemu/guest-random.h"
 #include "qemu/main-loop.h"
 #include "qemu/module.h"
 #include "qemu/timer.h"
@@ -365,6 +366,11 @@ static void godwit_realize(PCIDevice *pci, Error **errp)
 
     qemu_macaddr_default_if_unset(&s->conf.macaddr);
     memcpy(s->config.mac, s->conf.macaddr.a, sizeof(s->config.mac));
+    /* Two NICs with the same numbers could not take over each other's queue pairs. */
+    if (s->config.seed == 0 &&
+        qemu_guest_getrandom(&s->config.seed, sizeof(s->config.seed), errp) != 0) {
+        return;
+    }
     wrong = godwit_device_check_config(&s->config);
     if (wrong) {
         error_setg(errp, "godwit: %s", wrong);
@@ -524,9 +530,10 @@ static void godwit_instance_init(Object *obj)
     GodwitState *s = GODWIT(obj);
 
     godwit_device_default_config(&s->config);
+    s->config.seed = 0;
 }
 
-/* Without defaults: those are the core's. */
+/* Without defaults: those are the core's. No seed: another at each start. */
 static Property godwit_properties[] = {
     DEFINE_NIC_PROPERTIES(GodwitState, conf),
     DEFINE_PROP("vectors", GodwitState, config.vectors, qdev_prop_uint16, uint16_t),
