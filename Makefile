@@ -2,30 +2,45 @@
 #
 # The verbs of the project: make help. Rules of the parts are in mk/.
 MAKEFLAGS += --no-builtin-rules
+ifeq ($(filter -j%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(shell nproc)
+endif
 .DELETE_ON_ERROR:
+ifndef V
+.SILENT:
+endif
 SHELL := /bin/bash
 
 .PHONY: help
 help:
 	@echo 'make demo         a container moves between VMs with its connections; build/demo/report.json'
-	@echo 'make check        all tests that take minutes'
+	@echo 'make check        all tests: unit, simulator, real guests'
 	@echo 'make all          build everything, the guest image included'
+	@echo 'make deps         install the distribution packages that are missing'
 	@echo 'make check-unit   unit tests, sanitized'
 	@echo 'make check-sim    simulator, SEEDS=1000'
 	@echo 'make check-vm     tests in real guests'
+	@echo 'make module-cloud the kernel module for the cloud flavour of the kernel: compiles it'
 	@echo 'make clean        remove build/ (the cache stays)'
-	@echo './configure --help for options'
+	@echo 'V=1 shows the commands; ./configure --help for options'
 
-# Goals that need nothing before them: packages and configuration come first.
--include build/config.mk
-ifneq ($(filter-out help clean,$(or $(MAKECMDGOALS),help)),)
-build/config.mk: configure scripts/install-deps
+.PHONY: deps
+deps:
 	@scripts/install-deps
-	@./configure > build-configure.log || { cat build-configure.log; rm -f build-configure.log; exit 1; }
-	@mkdir -p build && mv build-configure.log build/configure.log
-endif
 
 B := build
+
+# Any other goal alone: first the packages, then the configuration. It is looked at
+# again when QEMU has been upgraded; what depends on it is made again if it changed.
+ifneq ($(filter-out help clean deps,$(or $(MAKECMDGOALS),help)),)
+-include $(B)/config.mk
+$(B)/config.mk: $(B)/configured ;
+$(B)/configured: configure scripts/install-deps $(wildcard /var/lib/dpkg/info/qemu-system-x86.list)
+	@scripts/install-deps
+	@mkdir -p $(B)
+	@./configure --again > $(B)/configure.log || { cat $(B)/configure.log; exit 1; }
+endif
+
 CACHE_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/godwit
 export CCACHE_DIR ?= $(CACHE_DIR)/ccache
 OPTIMIZE ?= -O2 -g

@@ -15,11 +15,13 @@ CORE_SAN_OBJECTS := $(CORE_SOURCES:%.cc=$(B)/san/%.o)
 
 $(B)/obj/qemu-device/%.o: qemu-device/%.cc $(B)/config.mk
 	@mkdir -p $(@D)
+	@echo '  CXX      $<'
 	$(CXX) $(CXXFLAGS_COMMON) $(OPTIMIZE) -fno-exceptions -fno-rtti -fPIC -fvisibility=hidden \
 	  $(CORE_INCLUDES) -c $< -o $@
 
 $(B)/san/qemu-device/%.o: qemu-device/%.cc $(B)/config.mk
 	@mkdir -p $(@D)
+	@echo '  CXX san  $<'
 	$(CXX) $(CXXFLAGS_COMMON) $(SANITIZE) -fno-exceptions -fno-rtti $(CORE_INCLUDES) -c $< -o $@
 
 -include $(CORE_OBJECTS:.o=.d) $(CORE_SAN_OBJECTS:.o=.d)

@@ -17,6 +17,7 @@ $(B)/kernel-version: $(B)/image/base.sqfs
 # ---- agent
 $(STAGE)/usr/bin/godwit-agent: images/agent/agent.cc $(B)/config.mk
 	@mkdir -p $(@D)
+	@echo '  CXX      $<'
 	$(CXX) -std=c++20 -Wall -Wextra -Werror -O2 -static -o $@ $<
 STAGED += $(STAGE)/usr/bin/godwit-agent
 
@@ -24,6 +25,7 @@ STAGED += $(STAGE)/usr/bin/godwit-agent
 MODULE_SOURCES := $(wildcard guest-driver/kernel/*.c guest-driver/kernel/*.h guest-driver/kernel/Kbuild \
 	guest-driver/uapi/*.h abi/*.h)
 $(B)/kernel/godwit.ko: $(MODULE_SOURCES) $(B)/kernel-version
+	@echo '  MODULE   $@'
 	@dir=$$(images/fetch-kernel-headers --kernel $$(cat $(B)/kernel-version) --cache-dir '$(CACHE_DIR)') && \
 	  $(MAKE) -s -C guest-driver/kernel KDIR=$$dir OUT=$(abspath $(B)/kernel) CC="$(CCACHE) gcc" W=1
 	@touch $@
@@ -45,6 +47,7 @@ ifneq ($(PROVIDER_SOURCES),)
 PROVIDER := $(STAGE)/$(LIBDIR)/libibverbs/libgodwit-rdmav34.so
 $(PROVIDER): $(PROVIDER_SOURCES) $(wildcard guest-driver/provider/*.h guest-driver/provider/*/*.h guest-driver/uapi/*.h abi/*.h)
 	@mkdir -p $(@D) $(STAGE)/etc/libibverbs.d
+	@echo '  LINK     $@'
 	$(CC) -std=gnu11 -O2 -g -Wall -Wextra -Werror -fPIC -fvisibility=hidden -shared -Iabi -Iguest-driver/uapi \
 	  -Iguest-driver/provider -o $@ $(PROVIDER_SOURCES) -Wl,-z,now -Wl,-z,defs -libverbs -lpthread
 	@echo 'driver godwit' > $(STAGE)/etc/libibverbs.d/godwit.driver
@@ -56,17 +59,22 @@ PLUGIN_FLAGS := -std=c++20 -O2 -g -fPIC -Wall -Wextra -Werror -Iabi -Iguest-driv
 PLUGIN_COMMON := uverbs image
 $(B)/plugin/godwit.pb.h $(B)/plugin/godwit.pb.cc &: criu-plugin/godwit.proto $(B)/config.mk
 	@mkdir -p $(B)/plugin
+	@echo '  PROTOC   $<'
 	protoc -Icriu-plugin --cpp_out=$(B)/plugin godwit.proto
 $(B)/plugin/godwit.pb.o: $(B)/plugin/godwit.pb.cc
+	@echo '  CXX      $<'
 	$(CXX) -std=c++20 -O2 -fPIC -I$(B)/plugin -c $< -o $@
 $(B)/plugin/%.o: criu-plugin/%.cc $(B)/plugin/godwit.pb.h
+	@echo '  CXX      $<'
 	$(CXX) $(PLUGIN_FLAGS) -MMD -MP -c $< -o $@
 -include $(wildcard $(B)/plugin/*.d)
 $(STAGE)/usr/lib/criu/godwit_plugin.so: $(addprefix $(B)/plugin/,$(PLUGIN_COMMON:=.o) dump.o restore.o gate.o plugin.o godwit.pb.o)
 	@mkdir -p $(@D)
+	@echo '  LINK     $@'
 	g++ -shared -Wl,-z,now -static-libgcc -o $@ $^ -lprotobuf-lite
 $(STAGE)/usr/bin/godwit-cr: $(addprefix $(B)/plugin/,$(PLUGIN_COMMON:=.o) godwit_cr.o godwit.pb.o)
 	@mkdir -p $(@D)
+	@echo '  LINK     $@'
 	g++ -o $@ $^ -lprotobuf-lite
 STAGED += $(STAGE)/usr/lib/criu/godwit_plugin.so $(STAGE)/usr/bin/godwit-cr
 
@@ -74,11 +82,13 @@ STAGED += $(STAGE)/usr/lib/criu/godwit_plugin.so $(STAGE)/usr/bin/godwit-cr
 APPS := $(patsubst tests/apps/%.cc,%,$(wildcard tests/apps/*.cc))
 $(STAGE)/usr/bin/godwit-%: tests/apps/godwit-%.cc $(B)/config.mk
 	@mkdir -p $(@D)
+	@echo '  CXX      $<'
 	$(CXX) -std=c++20 -O2 -g -Wall -Wextra -Werror -o $@ $< -libverbs -lpthread
 STAGED += $(APPS:%=$(STAGE)/usr/bin/%)
 
 # ---- the image's other part: ours
 $(B)/image/godwit.sqfs: $(STAGED) $(shell find images/rootfs -type f) images/build-overlay
+	@echo '  IMAGE    $@'
 	@images/build-overlay --stage $(STAGE) --output $@
 
 .PHONY: image

@@ -9,6 +9,7 @@ LAB_OBJECTS := $(LAB_SOURCES:%.cc=$(B)/obj/%.o)
 
 $(B)/obj/lab/%.o: lab/%.cc $(B)/config.mk
 	@mkdir -p $(@D)
+	@echo '  CXX      $<'
 	$(CXX) $(CXXFLAGS_COMMON) $(OPTIMIZE) -Ilab -I. $(LAB_FLAGS) -c $< -o $@
 
 $(B)/lib/libgodwit-lab.a: $(LAB_OBJECTS)
@@ -17,8 +18,9 @@ $(B)/lib/libgodwit-lab.a: $(LAB_OBJECTS)
 
 $(B)/bin/godwit: $(B)/obj/lab/main.o $(B)/lib/libgodwit-lab.a
 	@mkdir -p $(@D)
+	@echo '  LINK     $@'
 	g++ -o $@.new $^ $(LAB_LIBS)
-	@mv $@.new $@
+	mv $@.new $@
 
 -include $(LAB_OBJECTS:.o=.d) $(B)/obj/lab/main.d
 

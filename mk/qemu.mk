@@ -27,8 +27,10 @@ $(TRACE).h $(TRACE).c &: qemu-device/qemu/trace-events $(B)/qemu-headers
 
 $(B)/glue/%.o: qemu-device/qemu/%.c $(TRACE).h $(B)/qemu-headers
 	@mkdir -p $(@D)
+	@echo '  CC       $<'
 	$(CC) $(GLUE_CFLAGS) -c $< -o $@
 $(B)/glue/trace.o: $(TRACE).c $(B)/qemu-headers
+	@echo '  CC       $<'
 	$(CC) $(GLUE_CFLAGS) -c $< -o $@
 
 -include $(GLUE_OBJECTS:.o=.d)
@@ -39,10 +41,12 @@ $(B)/lib/libgodwit-core.a: $(CORE_OBJECTS)
 
 $(B)/lib/godwit-device.so: $(GLUE_OBJECTS) $(CORE_OBJECTS)
 	@mkdir -p $(@D)
+	@echo '  LINK     $@'
 	g++ -shared -static-libstdc++ -static-libgcc -o $@.new $^ -Wl,-Bsymbolic
 	@mv $@.new $@  # guests may run with the old one
 
 $(NIC): qemu-device/qemu/preload-shim.c $(B)/lib/godwit-device.so
+	@echo '  LINK     $@'
 	$(CC) -O2 -Wall -Wextra -Werror -fPIC -shared -o $@.new $< -ldl
 	@mv $@.new $@
 

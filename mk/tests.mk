@@ -10,22 +10,27 @@ VM_OBJECTS := $(patsubst %.cc,$(B)/obj/%.o,$(wildcard tests/vm/*.cc))
 
 $(B)/san/tests/%.o: tests/%.cc $(B)/config.mk
 	@mkdir -p $(@D)
+	@echo '  CXX san  $<'
 	$(CXX) $(CXXFLAGS_COMMON) $(SANITIZE) $(CORE_INCLUDES) -Itests -c $< -o $@
 
 $(B)/obj/tests/vm/%.o: tests/vm/%.cc $(B)/config.mk
 	@mkdir -p $(@D)
+	@echo '  CXX      $<'
 	$(CXX) $(CXXFLAGS_COMMON) $(OPTIMIZE) -Ilab -I. $(LAB_FLAGS) -c $< -o $@
 
 $(B)/tests/unit: $(UNIT_OBJECTS) $(CORE_SAN_OBJECTS)
 	@mkdir -p $(@D)
+	@echo '  LINK     $@'
 	g++ -fsanitize=address,undefined -o $@ $^ -lgtest -lgtest_main -lpthread
 
 $(B)/tests/sim: $(SIM_OBJECTS) $(CORE_SAN_OBJECTS)
 	@mkdir -p $(@D)
+	@echo '  LINK     $@'
 	g++ -fsanitize=address,undefined -o $@ $^ -lgtest -lgtest_main -lpthread
 
 $(B)/tests/vm: $(VM_OBJECTS) $(B)/lib/libgodwit-lab.a
 	@mkdir -p $(@D)
+	@echo '  LINK     $@'
 	g++ -o $@ $^ -lgtest $(LAB_LIBS)
 
 -include $(UNIT_OBJECTS:.o=.d) $(SIM_OBJECTS:.o=.d) $(VM_OBJECTS:.o=.d)
@@ -38,10 +43,15 @@ ifneq ($(wildcard tests/vm/*.cc),)
 CHECKS += $(B)/tests/vm
 endif
 
-.PHONY: check check-unit check-sim check-vm
-check: all $(CHECKS)
-	@scripts/check-includes
+.PHONY: check check-unit check-sim check-vm check-static
+check: all $(CHECKS) check-static
 	@GODWIT_SIM_SEEDS=$(SEEDS) scripts/run-tests $(CHECKS)
+
+check-static:
+	@scripts/check-includes
+ifneq ($(RDMA_CORE_SOURCE),)
+	@guest-driver/provider/check-layout '$(RDMA_CORE_SOURCE)'
+endif
 
 check-unit: $(B)/tests/unit
 	@scripts/run-tests $<
@@ -49,3 +59,8 @@ check-sim: $(B)/tests/sim
 	@GODWIT_SIM_SEEDS=$(SEEDS) scripts/run-tests $<
 check-vm: all $(B)/tests/vm
 	@scripts/run-tests $(B)/tests/vm
+
+# ---- demo: exit code 0 only if everything was verified
+.PHONY: demo
+demo: all
+	@$(B)/bin/godwit demo --output $(B)/demo
