@@ -18,6 +18,7 @@ help:
 	@echo 'make all          build everything, the guest image included'
 	@echo 'make deps         install the distribution packages that are missing'
 	@echo 'make check-unit   unit tests, sanitized'
+	@echo 'make check-glue   the device in QEMU, without a guest'
 	@echo 'make check-sim    simulator, SEEDS=1000'
 	@echo 'make check-vm     tests in real guests'
 	@echo 'make module-cloud the kernel module for the cloud flavour of the kernel: compiles it'

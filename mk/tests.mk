@@ -33,9 +33,21 @@ $(B)/tests/vm: $(VM_OBJECTS) $(B)/lib/libgodwit-lab.a
 	@echo '  LINK     $@'
 	g++ -o $@ $^ -lgtest $(LAB_LIBS)
 
+# The glue: QEMU without a running CPU, driven over qtest.
+GLUE_TEST_OBJECTS := $(patsubst %.cc,$(B)/obj/%.o,$(wildcard tests/glue/*.cc))
+$(B)/obj/tests/glue/%.o: tests/glue/%.cc $(B)/config.mk
+	@mkdir -p $(@D)
+	@echo '  CXX      $<'
+	$(CXX) $(CXXFLAGS_COMMON) $(OPTIMIZE) -Iabi -Itests -c $< -o $@
+$(B)/tests/glue: $(GLUE_TEST_OBJECTS) $(NIC)
+	@mkdir -p $(@D)
+	@echo '  LINK     $@'
+	g++ -o $@ $(GLUE_TEST_OBJECTS) -lgtest -lgtest_main -lpthread
+
+-include $(GLUE_TEST_OBJECTS:.o=.d)
 -include $(UNIT_OBJECTS:.o=.d) $(SIM_OBJECTS:.o=.d) $(VM_OBJECTS:.o=.d)
 
-CHECKS := $(B)/tests/unit
+CHECKS := $(B)/tests/unit $(B)/tests/glue
 ifneq ($(wildcard tests/sim/*.cc),)
 CHECKS += $(B)/tests/sim
 endif
@@ -43,7 +55,7 @@ ifneq ($(wildcard tests/vm/*.cc),)
 CHECKS += $(B)/tests/vm
 endif
 
-.PHONY: check check-unit check-sim check-vm check-static
+.PHONY: check check-unit check-glue check-sim check-vm check-static
 check: all $(CHECKS) check-static
 	@GODWIT_SIM_SEEDS=$(SEEDS) scripts/run-tests $(CHECKS)
 
@@ -54,6 +66,8 @@ ifneq ($(RDMA_CORE_SOURCE),)
 endif
 
 check-unit: $(B)/tests/unit
+	@scripts/run-tests $<
+check-glue: $(B)/tests/glue
 	@scripts/run-tests $<
 check-sim: $(B)/tests/sim
 	@GODWIT_SIM_SEEDS=$(SEEDS) scripts/run-tests $<

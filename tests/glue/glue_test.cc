@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// The device as the PCI bus sees it: what the core leaves to QEMU.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <string>
+
+#include "glue/qtest.h"
+#include "godwit_cmd.h"
+#include "godwit_counters.h"
+#include "godwit_regs.h"
+
+namespace godwit::test {
+namespace {
+
+constexpr std::uint64_t kRing = 0x100000, kCompletions = 0x101000, kMessage = 0x102000;
+constexpr unsigned kPciExpress = 0x10, kMsixCapability = 0x11;
+constexpr std::uint32_t kFunctionLevelReset = 1u << 15, kMsixEnable = 1u << 31;
+
+std::uint64_t register_at(unsigned offset) { return Qtest::kRegisters + offset; }
+
+// Some of the work is done after the access that asks for it.
+template <typename Condition>
+bool soon(Condition condition) {
+  for (int i = 0; i < 2000; ++i) {
+    if (condition()) return true;
+    usleep(1000);
+  }
+  return false;
+}
+
+void enable(Qtest& q, std::uint64_t ring = kRing, std::uint64_t completions = kCompletions) {
+  q.map_bars();
+  q.write(register_at(GODWIT_REG_CMD_SQ_LO), ring & 0xffffffff, 4);
+  q.write(register_at(GODWIT_REG_CMD_SQ_HI), ring >> 32, 4);
+  q.write(register_at(GODWIT_REG_CMD_CQ_LO), completions & 0xffffffff, 4);
+  q.write(register_at(GODWIT_REG_CMD_CQ_HI), completions >> 32, 4);
+  q.write(register_at(GODWIT_REG_CMD_LOG2_DEPTH), 2, 4);
+  q.write(register_at(GODWIT_REG_CMD_INTERRUPT), 1, 4);
+  q.write(register_at(GODWIT_REG_CONTROL), GODWIT_CONTROL_ENABLE_MASK, 4);
+}
+
+// A NOP in the first entry of the ring.
+void ring_doorbell(Qtest& q, std::uint16_t id = 0x77) {
+  q.write(kRing, GODWIT_CMD_NOP | std::uint64_t{id} << 16, 8);
+  q.write(register_at(GODWIT_REG_CMD_DOORBELL), 1, 4);
+}
+
+bool completed(Qtest& q) { return soon([&] { return q.read(kCompletions + 63, 1) == 1; }); }
+
+bool fatal(Qtest& q) {
+  return soon([&] {
+    return (q.read(register_at(GODWIT_REG_STATUS), 4) & GODWIT_STATUS_FATAL_MASK) != 0;
+  });
+}
+
+TEST(Pci, IdentityAndCapabilities) {
+  Qtest q;
+  EXPECT_EQ(q.config_read(0), GODWIT_PCI_DEVICE_ID << 16 | GODWIT_PCI_VENDOR_ID);
+  EXPECT_EQ(q.config_read(8), 0x02000000u | GODWIT_PCI_REVISION);
+  EXPECT_NE(q.find_capability(kPciExpress), 0u);
+  const unsigned msix = q.find_capability(kMsixCapability);
+  ASSERT_NE(msix, 0u);
+  EXPECT_EQ(q.config_read(msix + 4) & 7, unsigned{GODWIT_BAR_MSIX});
+}
+
+TEST(Pci, RegistersBehindBar0) {
+  Qtest q;
+  q.map_bars();
+  EXPECT_EQ(q.read(register_at(GODWIT_REG_ID), 4), unsigned{GODWIT_ID_VALUE});
+  EXPECT_EQ(q.read(register_at(GODWIT_REG_MAC_LO), 4), 0x67005452u);
+  EXPECT_EQ(q.read(register_at(GODWIT_REG_MAC_HI), 4), 0x0100u);
+  q.write(register_at(GODWIT_REG_SCRATCH), 0x12345678, 4);
+  EXPECT_EQ(q.read(register_at(GODWIT_REG_SCRATCH), 4), 0x12345678u);
+  const auto bad = q.read(register_at(GODWIT_REG_BAD_ACCESSES), 4);
+  EXPECT_EQ(q.read(register_at(GODWIT_REG_SCRATCH), 2), 0u);
+  EXPECT_EQ(q.read(register_at(GODWIT_REG_SCRATCH + 1), 1), 0u);
+  EXPECT_GT(q.read(register_at(GODWIT_REG_BAD_ACCESSES), 4), bad);
+}
+
+TEST(Pci, FunctionLevelReset) {
+  Qtest q;
+  enable(q);
+  q.write(register_at(GODWIT_REG_SCRATCH), 0x12345678, 4);
+  const unsigned express = q.find_capability(kPciExpress);
+  q.config_write(express + 8, q.config_read(express + 8) | kFunctionLevelReset);
+  EXPECT_EQ(q.config_read(4) & 0x6, 0u) << "memory and bus master are off after a reset";
+  q.map_bars();
+  EXPECT_EQ(q.read(register_at(GODWIT_REG_SCRATCH), 4), 0u);
+  EXPECT_EQ(q.read(register_at(GODWIT_REG_STATUS), 4) & GODWIT_STATUS_ENABLED_MASK, 0u);
+  enable(q);
+  ring_doorbell(q);
+  EXPECT_TRUE(completed(q));
+}
+
+TEST(Dma, CommandAndCompletion) {
+  Qtest q;
+  enable(q);
+  ring_doorbell(q, 0x1234);
+  ASSERT_TRUE(completed(q));
+  EXPECT_EQ(q.read(kCompletions, 2), 0x1234u);
+  EXPECT_EQ(q.read(kCompletions + 2, 2), unsigned{GODWIT_CMD_STATUS_OK});
+}
+
+TEST(Dma, NotWithoutBusMaster) {
+  Qtest q;
+  enable(q);
+  q.config_write(4, 0x2);
+  ring_doorbell(q);
+  ASSERT_TRUE(fatal(q));
+  EXPECT_EQ(q.read(register_at(GODWIT_REG_FATAL_CAUSE), 4), unsigned{GODWIT_FATAL_CMD_DMA});
+  EXPECT_EQ(q.read(kCompletions + 63, 1), 0u);
+}
+
+TEST(Dma, WhereThereIsNoMemory) {
+  Qtest q;
+  enable(q, kRing, 0xc0000000);
+  ring_doorbell(q);
+  EXPECT_TRUE(fatal(q));
+}
+
+// Completions onto CONTROL reset the device, unless they go nowhere.
+TEST(Dma, ToItsOwnRegisters) {
+  Qtest q;
+  enable(q, kRing, Qtest::kRegisters);
+  q.write(register_at(GODWIT_REG_SCRATCH), 0x12345678, 4);
+  ring_doorbell(q, GODWIT_CONTROL_RESET_MASK);
+  usleep(50'000);
+  EXPECT_EQ(q.read(register_at(GODWIT_REG_ID), 4), unsigned{GODWIT_ID_VALUE});
+  EXPECT_EQ(q.read(register_at(GODWIT_REG_SCRATCH), 4), 0x12345678u);
+  EXPECT_TRUE(q.alive());
+}
+
+TEST(Msix, LatchedWhileMasked) {
+  Qtest q;
+  enable(q);
+  const unsigned msix = q.find_capability(kMsixCapability);
+  q.config_write(msix, q.config_read(msix) | kMsixEnable);
+  // Vector 0 writes 0xabcd to memory; masked until the last line.
+  q.write(Qtest::kMsix, kMessage, 4);
+  q.write(Qtest::kMsix + 4, 0, 4);
+  q.write(Qtest::kMsix + 8, 0xabcd, 4);
+  ring_doorbell(q);
+  ASSERT_TRUE(completed(q));
+  const std::uint64_t pending = Qtest::kMsix + (q.config_read(msix + 8) & ~7u);
+  EXPECT_TRUE(soon([&] { return (q.read(pending, 8) & 1) != 0; }));
+  EXPECT_EQ(q.read(kMessage, 4), 0u);
+  q.write(Qtest::kMsix + 12, 0, 4);
+  EXPECT_TRUE(soon([&] { return q.read(kMessage, 4) == 0xabcd; }));
+  EXPECT_EQ(q.read(pending, 8) & 1, 0u);
+}
+
+TEST(Monitor, CountersOverQmp) {
+  Qtest q;
+  const std::string answer = q.qmp(
+      "{\"execute\":\"qom-get\",\"arguments\":{\"path\":\"/machine/peripheral/nic\","
+      "\"property\":\"counters\"}}");
+  EXPECT_NE(answer.find("\"return\": ["), std::string::npos) << answer;
+  EXPECT_EQ(std::count(answer.begin(), answer.end(), ','), GODWIT_COUNTER_COUNT - 1);
+}
+
+TEST(Monitor, PlugIntoARunningMachine) {
+  Qtest q({"-device", "pcie-root-port,id=slot1,chassis=1,addr=5", "-netdev",
+           "hubport,id=n1,hubid=0"});
+  const std::string add =
+      "{\"execute\":\"device_add\",\"arguments\":{\"driver\":\"godwit\",\"id\":\"second\","
+      "\"bus\":\"slot1\",\"netdev\":\"n1\"";
+  EXPECT_NE(q.qmp(add + ",\"vectors\":1}}").find("vectors must be"), std::string::npos);
+  EXPECT_NE(q.qmp(add + "}}").find("return"), std::string::npos);
+  EXPECT_TRUE(q.alive());
+}
+
+// Pseudo-random accesses: whatever happens, QEMU lives.
+TEST(Hostile, RandomAccesses) {
+  Qtest q;
+  enable(q);
+  std::uint64_t random = 0x9e3779b97f4a7c15;
+  const auto next = [&] {
+    random ^= random << 13;
+    random ^= random >> 7;
+    random ^= random << 17;
+    return random;
+  };
+  for (int i = 0; i < 20'000; ++i) {
+    const std::uint64_t bar = next() % 2 == 0 ? Qtest::kRegisters : Qtest::kDoorbells;
+    const std::uint64_t at = bar + next() % (bar == Qtest::kRegisters ? 0x80 : 0x4000);
+    const unsigned size = 1u << next() % 4;
+    if (next() % 4 == 0) {
+      q.read(at, size);
+    } else {
+      q.write(at, next() >> next() % 64, size);
+    }
+    if (i % 1000 == 0) enable(q);
+  }
+  EXPECT_TRUE(q.alive());
+}
+
+}  // namespace
+}  // namespace godwit::test
