@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
 // godwit-agent: runs commands in the guest for the lab, over a virtio-serial port.
-// Protocol: docs/spec/lab.md. One thread, one epoll loop.
+// Protocol: docs/spec/lab.md. One thread, one epoll loop; nothing in it waits for a command, the
+// host or a file. Each stream ends with exactly one EXIT.
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +13,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
@@ -22,593 +22,749 @@
 #include <algorithm>
 #include <cstdint>
 #include <map>
-#include <memory>
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace {
 
 using Json = nlohmann::json;
 
+constexpr std::size_t kHeaderBytes = 9;
 constexpr std::uint32_t kMaxPayload = 65536;
 constexpr std::uint32_t kWindow = 262144;
+constexpr std::uint32_t kMaxSendWindow = 1U << 30;
+// With so much waiting for the host, no more is read from commands and files, or from the host.
+constexpr std::size_t kOutputBacklog = 4 * kMaxPayload;
+constexpr std::size_t kAnswerBacklog = 16 * kMaxPayload;
+// What a terminal holds when its last process ends is far less than this.
+constexpr std::size_t kTerminalBytes = 65536;
+constexpr int kReconnectMs = 50;
 constexpr const char* kPortName = "org.godwit.agent";
+constexpr const char* kPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 enum Type : std::uint8_t {
   kExec = 1,
-  kStdin,
-  kStdout,
-  kStderr,
-  kExit,
-  kSignal,
-  kPut,
-  kGet,
-  kPing,
-  kHello,
-  kWindowUpdate,
-  kResize,
+  kStdin = 2,
+  kStdout = 3,
+  kStderr = 4,
+  kExit = 5,
+  kSignal = 6,
+  kPut = 7,
+  kGet = 8,
+  kPing = 9,
+  kHello = 10,
+  kWindowUpdate = 11,
+  kResize = 12,
 };
 
-void big(std::uint32_t value, std::string* out) {
+// What the host asked for cannot be done; the text goes into the stream's EXIT.
+class RequestError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+[[noreturn]] void fail_errno(const std::string& what, int error) {
+  throw RequestError(what + ": " + strerror(error));
+}
+
+void append_big(std::uint32_t value, std::string* out) {
   for (int shift = 24; shift >= 0; shift -= 8) out->push_back(static_cast<char>(value >> shift));
 }
 
-std::uint32_t get_big(const char* p) {
+std::uint32_t big(std::string_view bytes) {
   std::uint32_t value = 0;
-  for (int i = 0; i < 4; ++i) value = value << 8 | static_cast<unsigned char>(p[i]);
+  for (std::size_t i = 0; i < 4; ++i) value = value << 8 | static_cast<unsigned char>(bytes[i]);
   return value;
+}
+
+std::string text_of(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+Json parse_object(std::string_view payload) {
+  Json request = Json::parse(payload, nullptr, false);
+  if (!request.is_object()) throw RequestError("the payload is not a JSON object");
+  return request;
+}
+
+int integer(const Json& request, const char* key, int least, int most) {
+  const Json& value = request.at(key);
+  if (!value.is_number_integer() || value < least || value > most) {
+    throw RequestError(std::string(key) + " is not an integer from " + std::to_string(least) +
+                       " to " + std::to_string(most));
+  }
+  return value.get<int>();
+}
+
+// The kernel ends strings at the first zero byte: what lies behind it must not go unnoticed.
+std::string c_string(const Json& value, const char* what) {
+  std::string text = value.get<std::string>();
+  if (text.empty()) throw RequestError(std::string(what) + " is empty");
+  if (text.find('\0') != std::string::npos)
+    throw RequestError(std::string(what) + " has a zero byte");
+  return text;
+}
+
+void close_fd(int* fd) {
+  if (*fd >= 0) close(*fd);
+  *fd = -1;
+}
+
+// The descriptors of a command that is being started; what is not taken away is closed.
+struct Descriptors {
+  int in[2] = {-1, -1};
+  int out[2] = {-1, -1};
+  int err[2] = {-1, -1};
+  int failed[2] = {-1, -1};
+  int master = -1;
+  int slave = -1;
+
+  Descriptors() = default;
+  Descriptors(const Descriptors&) = delete;
+  Descriptors& operator=(const Descriptors&) = delete;
+  ~Descriptors() {
+    for (int* fd : {&in[0], &in[1], &out[0], &out[1], &err[0], &err[1], &failed[0], &failed[1],
+                    &master, &slave}) {
+      close_fd(fd);
+    }
+  }
+};
+
+struct Command {
+  std::vector<std::string> argv;
+  std::vector<std::pair<std::string, std::string>> env;
+  std::string cwd = "/root";
+  bool tty = false;
+  bool merge_stderr = false;
+};
+
+Command parse_command(const Json& request) {
+  Command command;
+  const Json& argv = request.at("argv");
+  if (!argv.is_array() || argv.empty()) throw RequestError("argv is not an array of strings");
+  for (const Json& arg : argv) {
+    if (arg != "" || command.argv.empty()) {
+      command.argv.push_back(c_string(arg, "an argument"));
+    } else {
+      command.argv.emplace_back();
+    }
+  }
+  if (request.contains("env")) {
+    for (const auto& [name, value] : request.at("env").get<std::map<std::string, Json>>()) {
+      if (c_string(Json(name), "a name in env").find('=') != std::string::npos) {
+        throw RequestError("env: " + name + " has a =");
+      }
+      command.env.emplace_back(name, value == "" ? "" : c_string(value, "a value in env"));
+    }
+  }
+  if (request.contains("cwd")) command.cwd = c_string(request.at("cwd"), "cwd");
+  command.tty = request.value("tty", false);
+  command.merge_stderr = request.value("merge_stderr", false) || command.tty;
+  return command;
+}
+
+// Why a child could not become the command; written to its parent.
+struct StartFailure {
+  int error;
+  bool in_cwd;
+};
+
+[[noreturn]] void give_up(int fd, bool in_cwd) {
+  const StartFailure failure{errno, in_cwd};
+  if (write(fd, &failure, sizeof(failure)) < 0) _exit(126);
+  _exit(127);
+}
+
+[[noreturn]] void become(const Command& command, Descriptors& fds) {
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  signal(SIGPIPE, SIG_DFL);
+  setsid();
+  if (command.tty) {
+    ioctl(fds.slave, TIOCSCTTY, 0);
+    for (int fd = 0; fd < 3; ++fd) dup2(fds.slave, fd);
+    close(fds.slave);
+    close(fds.master);  // or the terminal would not hang up with the agent's end of it
+  } else {
+    dup2(fds.in[0], 0);
+    dup2(fds.out[1], 1);
+    dup2(command.merge_stderr ? fds.out[1] : fds.err[1], 2);
+  }
+  setenv("PATH", kPath, 1);
+  setenv("HOME", "/root", 1);
+  if (command.tty) setenv("TERM", "xterm", 1);
+  for (const auto& [name, value] : command.env) setenv(name.c_str(), value.c_str(), 1);
+  if (chdir(command.cwd.c_str()) != 0) give_up(fds.failed[1], true);
+  std::vector<char*> args;
+  for (const std::string& arg : command.argv) args.push_back(const_cast<char*>(arg.c_str()));
+  args.push_back(nullptr);
+  execvp(args[0], args.data());
+  give_up(fds.failed[1], false);
 }
 
 // One command, or one file being written or read.
 struct Stream {
-  std::uint32_t id = 0;
+  enum class Kind { kCommand, kTerminal, kPut, kGet };
+
+  Kind kind = Kind::kCommand;
   pid_t pid = -1;
-  bool file = false;      // PUT or GET
+  int in = -1;   // to the command's stdin, or to the file
+  int out = -1;  // from its stdout, or from the file; a terminal's `in` and `out` are one
+  int err = -1;
+  std::string in_queue;  // at most a window of it
+  bool in_eof = false;
+  bool in_eof_queued = false;  // a terminal's end-of-file character: not the host's byte
+  std::uint32_t send_window = kWindow;
   bool exited = false;
   int status = 0;
-  int in = -1;            // to the command's stdin, or to the file
-  int out = -1;           // from its stdout, or from the file
-  int err = -1;
-  bool tty = false;
-  bool in_eof = false;
-  std::string in_queue;   // bounded by the window that the host has
-  std::uint32_t send_window = kWindow;
+  // What it left in its pipes, read at once when it ends: its daemons may keep them open for ever.
+  std::string out_rest;
+  std::string err_rest;
+  bool abandoned = false;  // its host end may have gone: no window is waited for
 };
 
 class Agent {
  public:
   int run() {
+    keep_standard_descriptors();
     epoll_ = epoll_create1(EPOLL_CLOEXEC);
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
     sigprocmask(SIG_BLOCK, &set, nullptr);
     signal(SIGPIPE, SIG_IGN);
-    child_fd_ = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    watch(child_fd_, EPOLLIN);
+    children_ = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (epoll_ < 0 || children_ < 0) return 1;
+    watch(0, children_, EPOLLIN);
     open_port();
-    hello();
+    send_hello();
     for (;;) {
-      flush_port();
-      pump_files();
+      read_files();
+      write_port();
       epoll_event events[64];
-      const int timeout = port_hung_ ? 50 : -1;
-      const int n = epoll_wait(epoll_, events, 64, readable_files() ? 0 : timeout);
+      const int timeout_ms = file_is_readable() ? 0 : hung_up_ ? kReconnectMs : -1;
+      const int n = epoll_wait(epoll_, events, 64, timeout_ms);
       if (n < 0 && errno != EINTR) return 1;
-      if (port_hung_) rewatch_port();
+      hung_up_ = false;
       for (int i = 0; i < n; ++i) {
-        const int fd = events[i].data.fd;
+        const int fd = static_cast<int>(events[i].data.u64 & 0xffffffff);
+        const auto id = static_cast<std::uint32_t>(events[i].data.u64 >> 32);
         if (fd == port_) {
           on_port(events[i].events);
-        } else if (fd == child_fd_) {
+        } else if (fd == children_) {
           reap();
         } else {
-          on_stream(fd, events[i].events);
+          on_stream(id, fd, events[i].events);
         }
       }
     }
   }
 
  private:
-  void watch(int fd, std::uint32_t events) {
+  using Streams = std::map<std::uint32_t, Stream>;
+
+  // Commands' pipes must not get the numbers 0 to 2.
+  static void keep_standard_descriptors() {
+    int fd;
+    do {
+      fd = open("/dev/null", O_RDWR);
+    } while (fd >= 0 && fd < 2);
+    if (fd > 2) close(fd);
+  }
+
+  // ---- epoll: an event carries its stream, because numbers of descriptors come again at once
+
+  void watch(std::uint32_t id, int fd, std::uint32_t events) {
+    if (fd < 0) return;
     epoll_event event{};
     event.events = events;
-    event.data.fd = fd;
-    if (epoll_ctl(epoll_, EPOLL_CTL_MOD, fd, &event) != 0) {
+    event.data.u64 = static_cast<std::uint64_t>(id) << 32 | static_cast<std::uint32_t>(fd);
+    if (events == 0) {
+      epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr);  // even without events, HUP would spin
+    } else if (epoll_ctl(epoll_, EPOLL_CTL_MOD, fd, &event) != 0) {
       epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event);
     }
   }
 
-  void forget(int* fd) {
-    if (*fd < 0) return;
-    epoll_ctl(epoll_, EPOLL_CTL_DEL, *fd, nullptr);
-    close(*fd);
-    *fd = -1;
+  void watch_stream(std::uint32_t id, const Stream& s) {
+    if (s.kind == Stream::Kind::kPut || s.kind == Stream::Kind::kGet) return;
+    const std::uint32_t for_in = s.in_queue.empty() ? 0 : std::uint32_t{EPOLLOUT};
+    const std::uint32_t for_out = may_send(s) ? std::uint32_t{EPOLLIN} : 0;
+    if (s.kind == Stream::Kind::kTerminal) {
+      watch(id, s.in, for_in | for_out);
+      return;
+    }
+    watch(id, s.in, for_in);
+    watch(id, s.out, for_out);
+    watch(id, s.err, for_out);
   }
 
+  bool may_send(const Stream& s) const { return room_ && s.send_window > 0; }
+
+  // ---- the port
+
+  // No udev in the guest: the port is found by its name in sysfs.
   void open_port() {
-    // No udev in the guest: the port is found by its name in sysfs.
-    for (;;) {
-      if (DIR* dir = opendir("/sys/class/virtio-ports")) {
-        while (const dirent* entry = readdir(dir)) {
-          const std::string base = std::string("/sys/class/virtio-ports/") + entry->d_name;
+    while (port_ < 0) {
+      if (DIR* ports = opendir("/sys/class/virtio-ports")) {
+        while (const dirent* entry = readdir(ports)) {
+          const std::string device = entry->d_name;
           char name[64] = {};
-          if (FILE* file = fopen((base + "/name").c_str(), "re")) {
+          if (FILE* file = fopen(("/sys/class/virtio-ports/" + device + "/name").c_str(), "re")) {
             if (fgets(name, sizeof(name), file) == nullptr) name[0] = 0;
             fclose(file);
           }
           name[strcspn(name, "\n")] = 0;
-          if (strcmp(name, kPortName) == 0) {
-            port_ = open((std::string("/dev/") + entry->d_name).c_str(),
-                         O_RDWR | O_NONBLOCK | O_CLOEXEC);
+          if (port_ < 0 && strcmp(name, kPortName) == 0) {
+            port_ = open(("/dev/" + device).c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC);
           }
         }
-        closedir(dir);
+        closedir(ports);
       }
-      if (port_ >= 0) break;
-      usleep(50000);
+      if (port_ < 0) usleep(50000);
     }
-    watch(port_, EPOLLIN);
   }
 
-  void hello() {
+  void send_hello() {
     utsname name{};
     uname(&name);
-    double uptime = 0;
+    double uptime_seconds = 0;
     if (FILE* file = fopen("/proc/uptime", "re")) {
-      if (fscanf(file, "%lf", &uptime) != 1) uptime = 0;
+      if (fscanf(file, "%lf", &uptime_seconds) != 1) uptime_seconds = 0;
       fclose(file);
     }
-    send(0, kHello, Json{{"agent", 1}, {"kernel", name.release}, {"uptime", uptime}}.dump());
+    send(0, kHello, text_of({{"agent", 1}, {"kernel", name.release}, {"uptime", uptime_seconds}}));
   }
 
   void send(std::uint32_t id, Type type, std::string_view payload) {
-    big(static_cast<std::uint32_t>(payload.size()), &to_host_);
-    big(id, &to_host_);
+    append_big(static_cast<std::uint32_t>(payload.size()), &to_host_);
+    append_big(id, &to_host_);
     to_host_.push_back(static_cast<char>(type));
     to_host_.append(payload);
   }
 
-  void exit_error(std::uint32_t id, const std::string& text) {
-    send(id, kExit, Json{{"error", text}}.dump());
+  void send_error(std::uint32_t id, const std::string& text) {
+    send(id, kExit, text_of({{"error", text}}));
   }
 
-  void flush_port() {
-    while (!to_host_.empty()) {
-      const ssize_t n = write(port_, to_host_.data(), std::min<std::size_t>(to_host_.size(), 32768));
+  void write_port() {
+    std::size_t at = 0;
+    while (at < to_host_.size()) {
+      const ssize_t n =
+          write(port_, to_host_.data() + at, std::min<std::size_t>(to_host_.size() - at, 32768));
       if (n <= 0) break;
-      to_host_.erase(0, static_cast<std::size_t>(n));
+      connected_ = true;
+      at += static_cast<std::size_t>(n);
     }
-    if (!port_hung_) watch(port_, to_host_.empty() ? EPOLLIN : EPOLLIN | EPOLLOUT);
-    gate_outputs();
-  }
-
-  // While much is waiting for the host, no more is read from the commands.
-  void gate_outputs() {
-    const bool room = to_host_.size() < 4 * kMaxPayload;
+    to_host_.erase(0, at);
+    if (!hung_up_) {
+      watch(0, port_,
+            (to_host_.size() < kAnswerBacklog ? std::uint32_t{EPOLLIN} : 0) |
+                (to_host_.empty() ? 0 : std::uint32_t{EPOLLOUT}));
+    }
+    const bool room = to_host_.size() < kOutputBacklog;
     if (room == room_) return;
     room_ = room;
-    for (auto& [id, stream] : streams_) watch_outputs(*stream);
-  }
-
-  void watch_outputs(Stream& s) {
-    if (s.file) return;
-    const bool go = room_ && s.send_window > 0;
-    for (const int fd : {s.out, s.err}) {
-      if (fd < 0) continue;
-      std::uint32_t events = go ? std::uint32_t{EPOLLIN} : 0;
-      if (s.tty && fd == s.in && !s.in_queue.empty()) events |= EPOLLOUT;
-      if (events == 0) {
-        epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr);  // or HUP would spin
-      } else {
-        watch(fd, events);
-      }
-    }
-  }
-
-  // The host end of the port is closed: HUP is level-triggered and would spin.
-  void rewatch_port() {
-    port_hung_ = false;
-    watch(port_, EPOLLIN);
+    for (const auto& [id, stream] : streams_) watch_stream(id, stream);
   }
 
   void on_port(std::uint32_t events) {
     char buffer[32768];
-    bool any = false;
-    for (;;) {
-      const ssize_t n = read(port_, buffer, sizeof(buffer));
-      if (n <= 0) break;
-      any = true;
+    const ssize_t n = to_host_.size() < kAnswerBacklog ? read(port_, buffer, sizeof(buffer)) : -1;
+    if (n > 0) {
+      connected_ = true;
       from_host_.append(buffer, static_cast<std::size_t>(n));
-      if (n < static_cast<ssize_t>(sizeof(buffer))) break;
+      take_frames();
+    } else if ((events & EPOLLHUP) != 0) {
+      // The host's end is closed. It is looked at again from time to time, for HUP would spin.
+      watch(0, port_, 0);
+      hung_up_ = true;
+      if (connected_) abandon_all();
     }
-    if (!any && (events & EPOLLHUP) != 0) {
-      epoll_ctl(epoll_, EPOLL_CTL_DEL, port_, nullptr);
-      port_hung_ = true;
-      return;
-    }
+  }
+
+  // Who comes next knows nothing of these streams and starts with a whole frame.
+  void abandon_all() {
+    connected_ = false;
+    from_host_.clear();
+    to_host_.clear();
+    skip_ = 0;
+    while (!streams_.empty()) discard(streams_.begin());
+  }
+
+  void take_frames() {
     std::size_t at = 0;
-    while (from_host_.size() - at >= 9) {
-      const std::uint32_t length = get_big(from_host_.data() + at);
-      const std::uint32_t id = get_big(from_host_.data() + at + 4);
-      const auto type = static_cast<std::uint8_t>(from_host_[at + 8]);
+    for (;;) {
+      const std::size_t skipped = std::min<std::size_t>(skip_, from_host_.size() - at);
+      at += skipped;
+      skip_ -= static_cast<std::uint32_t>(skipped);
+      if (from_host_.size() - at < kHeaderBytes) break;
+      const std::string_view header = std::string_view(from_host_).substr(at, kHeaderBytes);
+      const std::uint32_t length = big(header);
+      const std::uint32_t id = big(header.substr(4));
       if (length > kMaxPayload) {
-        // Not a frame of ours: there is no way back to a boundary but the next empty port.
-        exit_error(id, "frame longer than 65536 bytes");
-        from_host_.clear();
-        return;
+        end_with_error(id, "a frame of more than 65536 bytes");
+        at += kHeaderBytes;
+        skip_ = length;
+        continue;
       }
-      if (from_host_.size() - at - 9 < length) break;
-      on_frame(id, type, std::string_view(from_host_).substr(at + 9, length));
-      at += 9 + length;
+      if (from_host_.size() - at - kHeaderBytes < length) break;
+      const auto type = static_cast<std::uint8_t>(header[8]);
+      const std::string_view payload =
+          std::string_view(from_host_).substr(at + kHeaderBytes, length);
+      try {
+        on_frame(id, type, payload);
+      } catch (const std::exception& error) {
+        end_with_error(id, error.what());
+      }
+      at += kHeaderBytes + length;
     }
     from_host_.erase(0, at);
   }
 
   void on_frame(std::uint32_t id, std::uint8_t type, std::string_view payload) {
     const auto found = streams_.find(id);
-    Stream* stream = found == streams_.end() ? nullptr : found->second.get();
+    const bool known = found != streams_.end();
     switch (type) {
       case kPing:
         send(id, kPing, payload);
         return;
       case kExec:
       case kPut:
-      case kGet: {
-        if (stream != nullptr) {
-          exit_error(id, "the stream is in use");
-          return;
-        }
-        const Json request = Json::parse(payload, nullptr, false);
-        if (request.is_discarded() || !request.is_object()) {
-          exit_error(id, "malformed request");
-          return;
-        }
-        try {
-          if (type == kExec) {
-            exec(id, request);
-          } else {
-            transfer(id, request, type == kPut);
-          }
-        } catch (const Json::exception& error) {
-          exit_error(id, error.what());
-        }
-        return;
-      }
-      case kStdin:
-        if (stream == nullptr) return;  // it may have ended meanwhile
-        if (payload.empty()) {
-          stream->in_eof = true;
+      case kGet:
+        if (known) throw RequestError("the stream is in use");
+        if (type == kExec) {
+          start_command(id, parse_command(parse_object(payload)));
         } else {
-          stream->in_queue.append(payload);
-        }
-        feed(*stream);
-        return;
-      case kSignal: {
-        if (stream == nullptr) return;
-        const Json request = Json::parse(payload, nullptr, false);
-        const int number = request.is_object() ? request.value("signal", SIGTERM) : SIGTERM;
-        if (stream->pid > 0) {
-          kill(-stream->pid, number);
-        } else if (stream->file) {
-          finish_file(*stream, "cancelled");
+          open_file(id, parse_object(payload), type == kPut);
         }
         return;
-      }
+      case kStdin:
+      case kSignal:
       case kWindowUpdate:
-        if (stream == nullptr || payload.size() != 4) return;
-        stream->send_window += std::min(get_big(payload.data()), 1U << 30);
-        watch_outputs(*stream);
+      case kResize:
+        // The stream may have ended while the frame was on its way.
+        if (known) on_stream_frame(found, type, payload);
         return;
-      case kResize: {
-        if (stream == nullptr || !stream->tty) return;
-        const Json request = Json::parse(payload, nullptr, false);
-        if (!request.is_object()) return;
-        winsize size{};
-        size.ws_row = request.value("rows", std::uint16_t{24});
-        size.ws_col = request.value("cols", std::uint16_t{80});
-        ioctl(stream->in, TIOCSWINSZ, &size);
-        return;
-      }
       default:
-        exit_error(id, "unknown frame type");
-        return;
+        throw RequestError("no frame has the type " + std::to_string(type));
     }
   }
 
-  void exec(std::uint32_t id, const Json& request) {
-    const auto argv = request.at("argv").get<std::vector<std::string>>();
-    if (argv.empty()) {
-      exit_error(id, "empty argv");
-      return;
-    }
-    const bool tty = request.value("tty", false);
-    const bool merge = request.value("merge_stderr", false) || tty;
-    const std::string cwd = request.value("cwd", std::string("/root"));
-    std::map<std::string, std::string> env;
-    if (request.contains("env")) env = request.at("env").get<std::map<std::string, std::string>>();
-
-    int in[2] = {-1, -1}, out[2] = {-1, -1}, err[2] = {-1, -1}, failed[2];
-    int master = -1, slave = -1;
-    if (pipe2(failed, O_CLOEXEC) != 0) {
-      exit_error(id, strerror(errno));
-      return;
-    }
-    const bool piped =
-        tty ? openpty(&master, &slave, nullptr, nullptr, nullptr) == 0
-            : pipe2(in, O_CLOEXEC) == 0 && pipe2(out, O_CLOEXEC) == 0 &&
-                  (merge || pipe2(err, O_CLOEXEC) == 0);
-    const pid_t pid = piped ? fork() : -1;
-    if (pid < 0) {
-      const int why = errno;
-      for (const int fd : {in[0], in[1], out[0], out[1], err[0], err[1], failed[0], failed[1]}) {
-        if (fd >= 0) close(fd);
-      }
-      exit_error(id, strerror(why));
-      return;
-    }
-    if (pid == 0) {
-      sigset_t none;
-      sigemptyset(&none);
-      sigprocmask(SIG_SETMASK, &none, nullptr);
-      signal(SIGPIPE, SIG_DFL);
-      setsid();
-      if (tty) {
-        ioctl(slave, TIOCSCTTY, 0);
-        for (int fd = 0; fd < 3; ++fd) dup2(slave, fd);
+  void on_stream_frame(Streams::iterator at, std::uint8_t type, std::string_view payload) {
+    Stream& s = at->second;
+    if (type == kStdin) {
+      if (s.kind == Stream::Kind::kGet) throw RequestError("STDIN for a GET");
+      if (s.in_queue.size() + payload.size() > kWindow)
+        throw RequestError("more STDIN than the window");
+      if (!payload.empty()) {
+        s.in_queue.append(payload);
+      } else if (s.kind == Stream::Kind::kTerminal) {
+        // A terminal has no end of file but the character for it.
+        if (!s.in_eof_queued) s.in_queue.push_back('\4');
+        s.in_eof_queued = true;
       } else {
-        dup2(in[0], 0);
-        dup2(out[1], 1);
-        dup2(merge ? out[1] : err[1], 2);
+        s.in_eof = true;
       }
-      setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 1);
-      setenv("HOME", "/root", 1);
-      if (tty) setenv("TERM", "xterm", 0);
-      for (const auto& [name, value] : env) setenv(name.c_str(), value.c_str(), 1);
-      if (chdir(cwd.c_str()) != 0 && chdir("/") != 0) _exit(127);
-      std::vector<char*> args;
-      for (const std::string& arg : argv) args.push_back(const_cast<char*>(arg.c_str()));
-      args.push_back(nullptr);
-      execvp(args[0], args.data());
-      const int why = errno;
-      if (write(failed[1], &why, sizeof(why)) < 0) _exit(126);
-      _exit(127);
-    }
-    close(failed[1]);
-    int why = 0;
-    const bool started = read(failed[0], &why, sizeof(why)) <= 0;
-    close(failed[0]);
-    for (const int fd : {in[0], out[1], err[1], slave}) {
-      if (fd >= 0) close(fd);
-    }
-    if (!started) {
-      for (const int fd : {in[1], out[0], err[0], master}) {
-        if (fd >= 0) close(fd);
+      feed(at);
+    } else if (type == kSignal) {
+      const int number = integer(parse_object(payload), "signal", 1, SIGRTMAX);
+      if (s.pid < 0) {
+        end_with_error(at->first, "cancelled");
+        return;
       }
-      waitpid(pid, nullptr, 0);
-      exit_error(id, argv[0] + ": " + strerror(why));
-      return;
-    }
-    auto stream = std::make_unique<Stream>();
-    stream->id = id;
-    stream->pid = pid;
-    stream->tty = tty;
-    stream->in = tty ? master : in[1];
-    stream->out = tty ? master : out[0];
-    stream->err = err[0];
-    for (const int fd : {stream->in, stream->out, stream->err}) {
-      if (fd >= 0) fcntl(fd, F_SETFL, O_NONBLOCK);
-      if (fd >= 0) fcntl(fd, F_SETFD, FD_CLOEXEC);
-    }
-    watch_outputs(*stream);
-    streams_[id] = std::move(stream);
-  }
-
-  void transfer(std::uint32_t id, const Json& request, bool put) {
-    const auto path = request.at("path").get<std::string>();
-    auto stream = std::make_unique<Stream>();
-    stream->id = id;
-    stream->file = true;
-    int fd;
-    if (put) {
-      fd = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, request.value("mode", 0644));
-      if (fd >= 0 && request.contains("mode")) fchmod(fd, request.at("mode").get<mode_t>());
-      stream->in = fd;
+      // Once it has been reaped, its number may be another's.
+      if (!s.exited) kill(-s.pid, number);
+      if (number == SIGKILL) s.abandoned = true;
+      finish_if_done(at);
+    } else if (type == kWindowUpdate) {
+      if (payload.size() != 4) throw RequestError("WINDOW has 4 bytes");
+      const std::uint64_t window = std::uint64_t{s.send_window} + big(payload);
+      s.send_window = static_cast<std::uint32_t>(std::min<std::uint64_t>(window, kMaxSendWindow));
+      watch_stream(at->first, s);
+      finish_if_done(at);
     } else {
-      fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-      stream->out = fd;
+      const Json request = parse_object(payload);
+      winsize size{};
+      size.ws_row = static_cast<unsigned short>(integer(request, "rows", 1, 65535));
+      size.ws_col = static_cast<unsigned short>(integer(request, "cols", 1, 65535));
+      if (s.kind != Stream::Kind::kTerminal) throw RequestError("RESIZE without a tty");
+      ioctl(s.in, TIOCSWINSZ, &size);
     }
-    if (fd < 0) {
-      exit_error(id, path + ": " + strerror(errno));
-      return;
-    }
-    streams_[id] = std::move(stream);
   }
 
-  bool readable_files() const {
-    return room_ && std::any_of(streams_.begin(), streams_.end(), [](const auto& entry) {
-             return entry.second->file && entry.second->out >= 0 && entry.second->send_window > 0;
-           });
+  // ---- streams
+
+  void start_command(std::uint32_t id, const Command& command) {
+    Descriptors fds;
+    winsize size{};
+    size.ws_row = 24;
+    size.ws_col = 80;
+    const bool piped =
+        pipe2(fds.failed, O_CLOEXEC) == 0 &&
+        (command.tty ? openpty(&fds.master, &fds.slave, nullptr, nullptr, &size) == 0
+                     : pipe2(fds.in, O_CLOEXEC) == 0 && pipe2(fds.out, O_CLOEXEC) == 0 &&
+                           (command.merge_stderr || pipe2(fds.err, O_CLOEXEC) == 0));
+    if (!piped) fail_errno("pipes", errno);
+    const pid_t pid = fork();
+    if (pid < 0) fail_errno("fork", errno);
+    if (pid == 0) become(command, fds);
+    close_fd(&fds.failed[1]);
+    StartFailure failure{};
+    if (read(fds.failed[0], &failure, sizeof(failure)) > 0) {
+      waitpid(pid, nullptr, 0);
+      fail_errno(failure.in_cwd ? command.cwd : command.argv[0], failure.error);
+    }
+    Stream s;
+    s.pid = pid;
+    if (command.tty) {
+      s.kind = Stream::Kind::kTerminal;
+      s.in = s.out = std::exchange(fds.master, -1);
+    } else {
+      s.in = std::exchange(fds.in[1], -1);
+      s.out = std::exchange(fds.out[0], -1);
+      s.err = std::exchange(fds.err[0], -1);
+    }
+    for (const int fd : {s.in, s.out, s.err}) {
+      if (fd < 0) continue;
+      fcntl(fd, F_SETFL, O_NONBLOCK);
+      fcntl(fd, F_SETFD, FD_CLOEXEC);
+    }
+    watch_stream(id, s);
+    streams_.emplace(id, std::move(s));
   }
 
-  // Files are always ready: they are read as the window allows.
-  void pump_files() {
+  // Regular files only: the loop must not wait for a FIFO or a device.
+  void open_file(std::uint32_t id, const Json& request, bool put) {
+    const std::string path = c_string(request.at("path"), "path");
+    const bool has_mode = put && request.contains("mode");
+    const int mode = has_mode ? integer(request, "mode", 0, 07777) : 0644;
+    const int flags = O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+    int fd = put ? open(path.c_str(), flags | O_WRONLY | O_CREAT | O_TRUNC, mode)
+                 : open(path.c_str(), flags | O_RDONLY);
+    if (fd < 0) fail_errno(path, errno);
+    struct stat st;
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+      close_fd(&fd);
+      throw RequestError(path + ": not a regular file");
+    }
+    // The umask, and the mode of a file that was there.
+    if (has_mode && fchmod(fd, static_cast<mode_t>(mode)) != 0) {
+      const int error = errno;
+      close_fd(&fd);
+      fail_errno(path, error);
+    }
+    Stream s;
+    s.kind = put ? Stream::Kind::kPut : Stream::Kind::kGet;
+    (put ? s.in : s.out) = fd;
+    streams_.emplace(id, std::move(s));
+  }
+
+  // Ends a stream without a word to the host; its command goes with it.
+  void discard(Streams::iterator at) {
+    Stream& s = at->second;
+    if (s.pid > 0 && !s.exited) kill(-s.pid, SIGKILL);
+    close_in(s);
+    close_fd(&s.out);
+    close_fd(&s.err);
+    streams_.erase(at);
+  }
+
+  void end_with_error(std::uint32_t id, const std::string& text) {
+    const auto found = streams_.find(id);
+    if (found != streams_.end()) discard(found);
+    send_error(id, text);
+  }
+
+  static void close_in(Stream& s) {
+    if (s.kind == Stream::Kind::kTerminal) s.out = -1;
+    close_fd(&s.in);
+  }
+
+  // Files are always ready: they are read as the windows allow.
+  bool file_is_readable() const {
+    return std::any_of(streams_.begin(), streams_.end(), [this](const auto& entry) {
+      return entry.second.kind == Stream::Kind::kGet && may_send(entry.second);
+    });
+  }
+
+  void read_files() {
     for (auto it = streams_.begin(); it != streams_.end();) {
-      Stream& s = *it++->second;
-      if (!s.file || s.out < 0 || s.send_window == 0 || !room_) continue;
+      const auto at = it++;
+      Stream& s = at->second;
+      if (s.kind != Stream::Kind::kGet || !may_send(s) || to_host_.size() >= kOutputBacklog)
+        continue;
       char buffer[kMaxPayload];
       const ssize_t n = read(s.out, buffer, std::min<std::size_t>(sizeof(buffer), s.send_window));
       if (n > 0) {
         s.send_window -= static_cast<std::uint32_t>(n);
-        send(s.id, kStdout, {buffer, static_cast<std::size_t>(n)});
+        send(at->first, kStdout, {buffer, static_cast<std::size_t>(n)});
       } else {
-        finish_file(s, n < 0 ? strerror(errno) : "");
+        finish_file(at, n < 0 ? errno : 0);
       }
     }
-    flush_port_once();
   }
 
-  void flush_port_once() {
-    if (to_host_.empty()) return;
-    const ssize_t n = write(port_, to_host_.data(), std::min<std::size_t>(to_host_.size(), 32768));
-    if (n > 0) to_host_.erase(0, static_cast<std::size_t>(n));
-    if (!to_host_.empty() && !port_hung_) watch(port_, EPOLLIN | EPOLLOUT);
-    gate_outputs();
-  }
-
-  void finish_file(Stream& s, const std::string& error) {
-    int result = 0;
-    if (s.in >= 0) result = close(s.in);
-    if (s.out >= 0) close(s.out);
-    const std::uint32_t id = s.id;
-    if (!error.empty()) {
-      exit_error(id, error);
-    } else if (result != 0) {
-      exit_error(id, strerror(errno));
+  void finish_file(Streams::iterator at, int error) {
+    const std::uint32_t id = at->first;
+    Stream& s = at->second;
+    if (s.in >= 0 && close(std::exchange(s.in, -1)) != 0 && error == 0) error = errno;
+    discard(at);
+    if (error != 0) {
+      send_error(id, strerror(error));
     } else {
-      send(id, kExit, Json{{"code", 0}}.dump());
-    }
-    streams_.erase(id);
-  }
-
-  void credit(Stream& s, std::size_t taken) {
-    if (taken == 0) return;
-    std::string payload;
-    big(static_cast<std::uint32_t>(taken), &payload);
-    send(s.id, kWindowUpdate, payload);
-  }
-
-  void feed(Stream& s) {
-    std::size_t taken = 0;
-    while (!s.in_queue.empty() && s.in >= 0) {
-      const ssize_t n = write(s.in, s.in_queue.data(), s.in_queue.size());
-      if (n < 0 && errno == EAGAIN) {
-        if (s.tty) {
-          watch(s.in, EPOLLIN | EPOLLOUT);
-        } else {
-          watch(s.in, EPOLLOUT);
-        }
-        break;
-      }
-      if (n < 0) {
-        if (s.file) {
-          finish_file(s, strerror(errno));
-          return;
-        }
-        taken += s.in_queue.size();
-        s.in_queue.clear();
-        if (!s.tty) forget(&s.in);
-        break;
-      }
-      taken += static_cast<std::size_t>(n);
-      s.in_queue.erase(0, static_cast<std::size_t>(n));
-    }
-    if (s.in < 0) {
-      taken += s.in_queue.size();
-      s.in_queue.clear();
-    }
-    credit(s, taken);
-    if (!s.in_queue.empty() || !s.in_eof) return;
-    if (s.file) {
-      finish_file(s, "");
-    } else if (s.tty) {
-      s.in_eof = false;
-      if (write(s.in, "\4", 1) < 0) return;
-    } else {
-      forget(&s.in);
+      send(id, kExit, text_of({{"code", 0}}));
     }
   }
 
-  void on_stream(int fd, std::uint32_t events) {
-    for (auto& [id, stream] : streams_) {
-      Stream& s = *stream;
-      if (fd == s.in && (events & (EPOLLOUT | EPOLLERR)) != 0 && !(s.tty && s.in_queue.empty())) {
-        if (!s.tty) epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr);
-        feed(s);
-        if (!s.tty) return;
-        watch_outputs(s);
+  // What the host sent goes on to the command or the file, as far as that takes it.
+  void feed(Streams::iterator at) {
+    Stream& s = at->second;
+    const std::size_t before = s.in_queue.size();
+    while (!s.in_queue.empty()) {
+      const ssize_t n = s.in < 0 ? -1 : write(s.in, s.in_queue.data(), s.in_queue.size());
+      if (n >= 0) {
+        s.in_queue.erase(0, static_cast<std::size_t>(n));
+        continue;
       }
-      if (fd == s.out || fd == s.err) {
-        drain(s, fd == s.out ? &s.out : &s.err, fd == s.out ? kStdout : kStderr);
-        finish_if_done(s);
+      if (s.in >= 0 && errno == EAGAIN) break;
+      if (s.kind == Stream::Kind::kPut) {
+        finish_file(at, errno);
         return;
       }
-      if (fd == s.in) return;
+      // It has closed its stdin: the rest goes nowhere, as in a shell's pipe.
+      if (s.kind == Stream::Kind::kCommand) close_in(s);
+      s.in_queue.clear();
+    }
+    std::size_t taken = before - s.in_queue.size();
+    if (s.in_queue.empty() && std::exchange(s.in_eof_queued, false)) --taken;
+    if (taken > 0) {
+      std::string payload;
+      append_big(static_cast<std::uint32_t>(taken), &payload);
+      send(at->first, kWindowUpdate, payload);
+    }
+    if (s.in_eof && s.in_queue.empty()) {
+      if (s.kind == Stream::Kind::kPut) {
+        finish_file(at, 0);
+        return;
+      }
+      close_in(s);
+    }
+    watch_stream(at->first, s);
+  }
+
+  void on_stream(std::uint32_t id, int fd, std::uint32_t events) {
+    auto at = streams_.find(id);
+    if (at == streams_.end()) return;
+    if (fd == at->second.in && !at->second.in_queue.empty() &&
+        (events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) != 0) {
+      feed(at);
+    }
+    if (fd == at->second.out || fd == at->second.err) drain(at, fd);
+  }
+
+  // One piece of a command's output.
+  void drain(Streams::iterator at, int fd) {
+    Stream& s = at->second;
+    if (may_send(s)) {
+      char buffer[kMaxPayload];
+      const ssize_t n = read(fd, buffer, std::min<std::size_t>(sizeof(buffer), s.send_window));
+      if (n > 0) {
+        send_output(at, fd == s.err ? kStderr : kStdout, {buffer, static_cast<std::size_t>(n)});
+        if (to_host_.size() >= kOutputBacklog) write_port();
+      } else if (n == 0 || errno != EAGAIN) {
+        close_output(s, fd);
+      }
+    }
+    watch_stream(at->first, s);
+  }
+
+  void send_output(Streams::iterator at, Type type, std::string_view bytes) {
+    at->second.send_window -= static_cast<std::uint32_t>(bytes.size());
+    send(at->first, type, bytes);
+  }
+
+  static void close_output(Stream& s, int fd) {
+    if (s.kind == Stream::Kind::kTerminal) {
+      close_in(s);
+    } else {
+      close_fd(fd == s.err ? &s.err : &s.out);
     }
   }
 
-  void drain(Stream& s, int* fd, Type type) {
-    if (s.send_window == 0) {
-      watch_outputs(s);
-      return;
+  static std::string read_rest(const Stream& s, int fd) {
+    std::string rest;
+    if (fd < 0) return rest;
+    const int pipe_bytes = fcntl(fd, F_GETPIPE_SZ);
+    const std::size_t most = pipe_bytes > 0 && s.kind == Stream::Kind::kCommand
+                                 ? static_cast<std::size_t>(pipe_bytes)
+                                 : kTerminalBytes;
+    char buffer[4096];
+    while (rest.size() < most) {
+      const ssize_t n = read(fd, buffer, std::min(sizeof(buffer), most - rest.size()));
+      if (n <= 0) break;
+      rest.append(buffer, static_cast<std::size_t>(n));
     }
-    char buffer[kMaxPayload];
-    const ssize_t n = read(*fd, buffer, std::min<std::size_t>(sizeof(buffer), s.send_window));
-    if (n > 0) {
-      s.send_window -= static_cast<std::uint32_t>(n);
-      send(s.id, type, {buffer, static_cast<std::size_t>(n)});
-      if (s.send_window == 0) watch_outputs(s);
-    } else if (n == 0 || errno != EAGAIN) {
-      if (s.tty) {
-        forget(&s.in);
-        s.out = -1;
-      } else {
-        forget(fd);
-      }
-    }
+    return rest;
   }
 
   void reap() {
-    signalfd_siginfo info;
-    while (read(child_fd_, &info, sizeof(info)) > 0) {
-    }
+    signalfd_siginfo info[16];
+    while (read(children_, info, sizeof(info)) > 0) continue;
     int status = 0;
-    pid_t pid;
-    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-      for (auto& [id, stream] : streams_) {
-        if (stream->pid != pid) continue;
-        stream->exited = true;
-        stream->status = status;
-        finish_if_done(*stream);
-        break;
-      }
+    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
+      const auto at = std::find_if(streams_.begin(), streams_.end(),
+                                   [pid](const auto& entry) { return entry.second.pid == pid; });
+      if (at == streams_.end()) continue;
+      Stream& s = at->second;
+      s.exited = true;
+      s.status = status;
+      s.out_rest = read_rest(s, s.out);
+      s.err_rest = read_rest(s, s.err);
+      close_in(s);
+      close_fd(&s.out);
+      close_fd(&s.err);
+      s.in_queue.clear();
+      finish_if_done(at);
     }
   }
 
-  // The exit is told when the output is at its end; what daemons keep open is not waited for.
-  void finish_if_done(Stream& s) {
+  // Tells the exit of a command when the host has had its output.
+  void finish_if_done(Streams::iterator at) {
+    Stream& s = at->second;
     if (!s.exited) return;
-    for (int* fd : {&s.out, &s.err}) {
-      while (*fd >= 0 && s.send_window > 0) {
-        const std::uint32_t before = s.send_window;
-        drain(s, fd, fd == &s.out ? kStdout : kStderr);
-        if (s.send_window == before) break;  // nothing there now
+    for (const auto& [type, rest] :
+         {std::pair{kStdout, &s.out_rest}, std::pair{kStderr, &s.err_rest}}) {
+      while (!rest->empty() && s.send_window > 0) {
+        const std::size_t n = std::min<std::size_t>({rest->size(), s.send_window, kMaxPayload});
+        send_output(at, type, std::string_view(*rest).substr(0, n));
+        rest->erase(0, n);
       }
-      if (*fd >= 0 && s.send_window == 0) return;
+      if (!rest->empty() && !s.abandoned) return;
     }
-    if (s.tty) {
-      forget(&s.in);
-    } else {
-      forget(&s.in);
-      forget(&s.out);
-      forget(&s.err);
-    }
-    send(s.id, kExit,
-         WIFSIGNALED(s.status) ? Json{{"signal", WTERMSIG(s.status)}}.dump()
-                               : Json{{"code", WEXITSTATUS(s.status)}}.dump());
-    streams_.erase(s.id);
+    const std::uint32_t id = at->first;
+    const int status = s.status;
+    discard(at);
+    send(id, kExit,
+         WIFSIGNALED(status) ? text_of({{"signal", WTERMSIG(status)}})
+                             : text_of({{"code", WEXITSTATUS(status)}}));
   }
 
   int epoll_ = -1;
-  int child_fd_ = -1;
+  int children_ = -1;
   int port_ = -1;
-  bool port_hung_ = false;
+  bool connected_ = false;  // something has passed since the last hang-up
+  bool hung_up_ = false;
   bool room_ = true;
   std::string to_host_;
   std::string from_host_;
-  std::map<std::uint32_t, std::unique_ptr<Stream>> streams_;
+  std::uint32_t skip_ = 0;  // bytes of an overlong frame still to come
+  Streams streams_;
 };
 
 }  // namespace

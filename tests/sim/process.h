@@ -129,6 +129,7 @@ class Process {
   std::uint32_t recv_slot(const Side& side, std::uint16_t index) const;
   std::uint32_t write_slot(const Side& side, std::uint32_t n) const;
   std::uint32_t cell_offset(const Side& side) const;
+  void peek(std::uint32_t offset, std::vector<std::uint8_t>* bytes) const;
   void check(bool condition, const std::string& what);
   void must(const test::Result& result, const char* what);
 

@@ -5,6 +5,7 @@
 //
 //   GODWIT_SIM_SEEDS=n or --seeds=n   how many (1000)
 //   GODWIT_SIM_SEED=n  or --seed=n    that one only
+//   --trace                           prints what the devices do
 #include <gtest/gtest.h>
 
 #include <cinttypes>
@@ -27,7 +28,23 @@ constexpr unsigned kMachines = 3;
 
 std::uint64_t g_seeds = 1000;
 std::uint64_t g_first_seed = 1;
+bool g_trace = false;
 std::string g_program = "sim";
+
+// What the seeds did together, so that a simulator that does nothing is noticed.
+struct Totals {
+  std::uint64_t operations = 0;
+  std::uint64_t moves = 0;
+  std::uint64_t returns = 0;    // restored at home
+  std::uint64_t rollbacks = 0;  // UNSTOP
+  std::uint64_t abandoned = 0;
+  std::uint64_t counters[GODWIT_COUNTER_COUNT] = {};
+};
+Totals g_totals;
+
+constexpr const char* kTraceNames[GODWIT_TRACE_COUNT] = {
+    "command",  "bad register", "bad doorbell", "bad wqe",   "dma error", "qp status", "qp error",
+    "rx drop",  "packet rx",    "packet tx",    "migration", "fatal",     "reset"};
 
 class Simulation {
  public:
@@ -112,8 +129,17 @@ void Simulation::set_up() {
     godwit_device_config config = test::small_config(static_cast<std::uint8_t>(i + 1));
     config.seed = rng_.next();
     config.tombstone_ttl_ms = static_cast<std::uint32_t>(rng_.between(20, 2000));
+    // With a new address, an end that never heard its peer must speak all the same.
+    config.resume_unknown = !fixed_address_;
     machines_.push_back(std::make_unique<Machine>(config, &clock_, 1024));
     machines_[i]->on_frame = [this](const Frame& frame) { network_.send(frame); };
+    if (g_trace) {
+      machines_[i]->on_trace = [this, i](godwit_trace_event event, const auto& v) {
+        std::printf("%12.6f machine %u %-12s %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64 "\n",
+                    static_cast<double>(clock_) / 1e9, i, kTraceNames[event], v[0], v[1], v[2],
+                    v[3]);
+      };
+    }
     machines_[i]->start();
   }
   if (rng_.chance(25)) where_[1] = 0;  // both on one machine
@@ -144,6 +170,7 @@ void Simulation::set_up() {
                              {gid_of(1 - i, where_[1 - i]), mac_of(1 - i, where_[1 - i]),
                               peer.qp.qpn, peer.psn});
       processes_[i]->sides()[c]->left = static_cast<unsigned>(rng_.between(10, 50));
+      g_totals.operations += processes_[i]->sides()[c]->left;
     }
   }
   for (unsigned i = 0; i < 2; ++i) {
@@ -181,6 +208,7 @@ void Simulation::orchestrate(unsigned i) {
     case Phase::kFrozen:
       if (rng_.chance(20)) {
         process.thaw();
+        ++g_totals.rollbacks;
         machines_[move.to]->move_command(GODWIT_CMD_DROP, move.id);
         move.phase = Phase::kIdle;
         return;
@@ -197,6 +225,7 @@ void Simulation::orchestrate(unsigned i) {
       ++move.attempt;
       if (rng_.chance(20)) {
         process.abandon_restore();
+        ++g_totals.abandoned;
         return;
       }
       where_[i] = target;
@@ -211,6 +240,7 @@ void Simulation::orchestrate(unsigned i) {
         }
       }
       process.go(move.attempt);
+      ++(where_[i] == move.from ? g_totals.returns : g_totals.moves);
       move.phase = Phase::kResuming;
       return;
     case Phase::kResuming:
@@ -220,6 +250,7 @@ void Simulation::orchestrate(unsigned i) {
           verdict_.fail("COMMIT failed");
         }
       }
+      if (where_[i] != move.to) machines_[move.to]->move_command(GODWIT_CMD_DROP, move.id);
       move.phase = Phase::kIdle;
       return;
   }
@@ -267,6 +298,9 @@ void Simulation::tear_down() {
   run_machines();
   for (auto& process : processes_) process->destroy();
   for (auto& machine : machines_) {
+    for (unsigned c = 0; c < GODWIT_COUNTER_COUNT; ++c) {
+      g_totals.counters[c] += godwit_device_counter(machine->device(), c);
+    }
     const test::Result left = machine->command(
         GODWIT_CMD_QUERY_TOMBSTONES, godwit_cmd_mailbox{{machine->mailbox()}, {4096}, {0}});
     if (!left.ok() || left.number() != 0) verdict_.fail("tombstones are left");
@@ -316,6 +350,29 @@ TEST(Simulation, Seeds) {
     ADD_FAILURE() << "seed " << seed << ": " << error << "\nreplay: GODWIT_SIM_SEED=" << seed << " "
                   << g_program;
   }
+  const auto total = [](unsigned counter) { return g_totals.counters[counter]; };
+  std::printf("%" PRIu64 " seeds: %" PRIu64 " operations, %" PRIu64 " moves, %" PRIu64
+              " restores at home, %" PRIu64 " rollbacks, %" PRIu64 " abandoned restores; %" PRIu64
+              " packets, %" PRIu64 " sent again, %" PRIu64 " duplicates, %" PRIu64
+              " out of sequence, %" PRIu64 " NAK_STOPPED, %" PRIu64 " RESUME accepted, %" PRIu64
+              " probes\n",
+              g_seeds, g_totals.operations, g_totals.moves, g_totals.returns, g_totals.rollbacks,
+              g_totals.abandoned, total(GODWIT_COUNTER_TX_RDMA_PACKETS),
+              total(GODWIT_COUNTER_RETRANSMISSIONS), total(GODWIT_COUNTER_DUPLICATE_REQUEST),
+              total(GODWIT_COUNTER_OUT_OF_SEQUENCE), total(GODWIT_COUNTER_TX_NAK_STOPPED),
+              total(GODWIT_COUNTER_RESUME_ACCEPTED), total(GODWIT_COUNTER_PROBES));
+  if (g_seeds < 50) return;
+  EXPECT_GT(g_totals.moves, g_seeds / 4);
+  EXPECT_GT(g_totals.returns, 0u);
+  EXPECT_GT(g_totals.rollbacks, 0u);
+  EXPECT_GT(g_totals.abandoned, 0u);
+  for (const unsigned counter :
+       {GODWIT_COUNTER_RETRANSMISSIONS, GODWIT_COUNTER_DUPLICATE_REQUEST,
+        GODWIT_COUNTER_OUT_OF_SEQUENCE, GODWIT_COUNTER_RNR_NAK_RETRY_ERR,
+        GODWIT_COUNTER_TX_NAK_STOPPED, GODWIT_COUNTER_RESUME_ACCEPTED, GODWIT_COUNTER_PROBES,
+        GODWIT_COUNTER_TOMBSTONES_EXPIRED}) {
+    EXPECT_GT(total(counter), 0u) << "counter " << counter;
+  }
 }
 
 }  // namespace
@@ -330,6 +387,7 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     if (std::strncmp(argv[i], "--seeds=", 8) == 0) g_seeds = std::strtoull(argv[i] + 8, nullptr, 0);
     if (std::strncmp(argv[i], "--seed=", 7) == 0) only = argv[i] + 7;
+    if (std::strcmp(argv[i], "--trace") == 0) g_trace = true;
   }
   if (only != nullptr) {
     g_first_seed = std::strtoull(only, nullptr, 0);

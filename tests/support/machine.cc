@@ -118,6 +118,11 @@ godwit_host_ops Machine::host_ops(Machine* machine) {
     ++static_cast<Machine*>(opaque)->interrupts.at(vector);
   };
   ops.kick = [](void* opaque) { static_cast<Machine*>(opaque)->kicked_ = true; };
+  ops.trace = [](void* opaque, godwit_trace_event event, std::uint64_t a, std::uint64_t b,
+                 std::uint64_t c, std::uint64_t d) {
+    auto* m = static_cast<Machine*>(opaque);
+    if (m->on_trace) m->on_trace(event, {a, b, c, d});
+  };
   return ops;
 }
 

@@ -165,6 +165,7 @@ class Machine {
 
   std::function<void(const Frame&)> on_frame;  // else they are kept here:
   std::deque<Frame> sent;
+  std::function<void(godwit_trace_event, const std::array<std::uint64_t, 4>&)> on_trace;
   std::array<unsigned, 64> interrupts{};
   std::uint64_t dma_refused_from = UINT64_MAX;  // bus addresses from here on fail
 

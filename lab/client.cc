@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "client.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+
+#include "error.h"
+#include "plan.h"
+
+namespace godwit::lab {
+namespace {
+
+using Json = nlohmann::json;
+
+double now_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+int connect_control(const std::string& folder) {
+  const std::string path = folder + "/control";
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof(address.sun_path)) throw Error(path + ": longer than a socket's name");
+  memcpy(address.sun_path, path.data(), path.size());
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) throw_errno("socket");
+  if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+    close(fd);
+    return -1;
+  }
+  return fd;
+}
+
+void send_all(int fd, const std::string& bytes) {
+  std::size_t at = 0;
+  while (at < bytes.size()) {
+    const ssize_t n = send(fd, bytes.data() + at, bytes.size() - at, MSG_NOSIGNAL);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) throw Error("the lab has gone: see its log");
+    at += static_cast<std::size_t>(n);
+  }
+}
+
+// One line, byte by byte: what follows it may be frames.
+Json read_line(int fd) {
+  std::string line;
+  char c;
+  for (;;) {
+    const ssize_t n = read(fd, &c, 1);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) throw Error("the lab has gone: see its log");
+    if (c == '\n') break;
+    line.push_back(c);
+  }
+  Json answer = Json::parse(line, nullptr, false);
+  if (!answer.is_object()) throw Error("the lab answers nonsense");
+  if (answer.contains("error")) throw Error(answer["error"].get<std::string>());
+  return answer;
+}
+
+}  // namespace
+
+Process::Process(const std::string& folder, const std::string& guest, const Json& request,
+                 FrameType type)
+    : what_(guest) {
+  if (request.contains("argv")) {
+    for (const auto& arg : request["argv"]) what_ += " " + arg.get<std::string>();
+    if (what_.size() > 200) what_ = what_.substr(0, 200) + "…";
+  }
+  fd_ = connect_control(folder);
+  if (fd_ < 0) throw Error("no lab is up here (" + folder + "): godwit up");
+  try {
+    send_all(fd_, Json{{"op", "stream"}, {"guest", guest}}.dump() + "\n");
+    (void)read_line(fd_);
+    std::string frame;
+    append_frame(1, type, request.dump(), &frame);
+    send_all(fd_, frame);
+  } catch (...) {
+    close(fd_);
+    throw;
+  }
+}
+
+Process::~Process() { close(fd_); }
+
+void Process::send(FrameType type, const std::string& payload) {
+  std::string frame;
+  append_frame(1, type, payload, &frame);
+  send_all(fd_, frame);
+}
+
+void Process::write(const std::string& bytes) {
+  if (bytes.empty()) {
+    send(FrameType::kStdin, "");
+    return;
+  }
+  for (std::size_t at = 0; at < bytes.size() && !ended_;) {
+    if (send_window_ == 0) {
+      Frame frame;
+      if (!next(&frame, 60)) throw Error(what_ + ": takes no input");
+      if (frame.type == FrameType::kStdout || frame.type == FrameType::kStderr) {
+        output_ += frame.payload;
+      }
+      continue;
+    }
+    const std::size_t n =
+        std::min<std::size_t>({bytes.size() - at, kMaxFramePayload, send_window_});
+    send(FrameType::kStdin, bytes.substr(at, n));
+    send_window_ -= static_cast<std::uint32_t>(n);
+    at += n;
+  }
+}
+
+void Process::signal(int number) { send(FrameType::kSignal, Json{{"signal", number}}.dump()); }
+
+void Process::resize(int rows, int columns) {
+  send(FrameType::kResize, Json{{"rows", rows}, {"cols", columns}}.dump());
+}
+
+void Process::note_exit(const std::string& payload) {
+  ended_ = true;
+  const Json exit = Json::parse(payload, nullptr, false);
+  if (!exit.is_object()) {
+    error_ = "no exit code";
+  } else if (exit.contains("error")) {
+    error_ = exit["error"].get<std::string>();
+  } else if (exit.contains("signal")) {
+    code_ = 128 + exit["signal"].get<int>();
+  } else {
+    code_ = exit.value("code", -1);
+  }
+}
+
+bool Process::next(Frame* frame, double timeout_seconds) {
+  const double deadline = now_seconds() + timeout_seconds;
+  for (;;) {
+    if (take_frame(&in_, frame)) {
+      if (frame->type == FrameType::kWindow && frame->payload.size() == 4) {
+        std::uint32_t bytes = 0;
+        for (const char c : frame->payload) bytes = bytes << 8 | static_cast<unsigned char>(c);
+        send_window_ += bytes;
+        return true;
+      }
+      if (frame->type == FrameType::kExit) {
+        note_exit(frame->payload);
+      } else if (!frame->payload.empty()) {
+        send(FrameType::kWindow, window_payload(static_cast<std::uint32_t>(frame->payload.size())));
+      }
+      return true;
+    }
+    if (ended_) return false;
+    // What is there is taken even if there is no time to wait.
+    const double left = std::max(deadline - now_seconds(), 0.0);
+    pollfd entry{fd_, POLLIN, 0};
+    const int n = poll(&entry, 1, left > 0 ? static_cast<int>(left * 1000) + 1 : 0);
+    if (n < 0 && errno != EINTR) throw_errno("poll");
+    if (n == 0 && left == 0) return false;
+    if (n <= 0) continue;
+    char buffer[65536];
+    const ssize_t got = read(fd_, buffer, sizeof(buffer));
+    if (got <= 0) throw Error(what_ + ": the lab has gone");
+    in_.append(buffer, static_cast<std::size_t>(got));
+  }
+}
+
+std::string Process::wait_for_line(const std::function<bool(const std::string&)>& want,
+                                   double timeout_seconds) {
+  const double deadline = now_seconds() + timeout_seconds;
+  for (;;) {
+    for (std::size_t end; (end = output_.find('\n', line_at_)) != std::string::npos;) {
+      const std::string line = output_.substr(line_at_, end - line_at_);
+      line_at_ = end + 1;
+      if (want(line)) return line;
+    }
+    if (ended_) throw Error(what_ + ": ended (" + std::to_string(code_) + ") " + error_ + "\n" + output_);
+    Frame frame;
+    if (!next(&frame, deadline - now_seconds())) {
+      throw Error(what_ + ": not what was waited for within " +
+                  std::to_string(static_cast<int>(timeout_seconds)) + " s\n" + output_);
+    }
+    if (frame.type == FrameType::kStdout || frame.type == FrameType::kStderr) output_ += frame.payload;
+  }
+}
+
+ExecResult Process::wait(double timeout_seconds) {
+  const double deadline = now_seconds() + timeout_seconds;
+  while (!ended_) {
+    Frame frame;
+    if (!next(&frame, deadline - now_seconds())) {
+      if (ended_) break;
+      throw Error(what_ + ": not done within " + std::to_string(static_cast<int>(timeout_seconds)) +
+                  " s\n" + output_);
+    }
+    if (frame.type == FrameType::kStdout || frame.type == FrameType::kStderr) output_ += frame.payload;
+  }
+  if (!error_.empty()) throw Error(what_ + ": " + error_);
+  return {code_, output_};
+}
+
+Lab::Lab(std::string folder) : folder_(std::move(folder)) {}
+
+bool Lab::is_up() const {
+  const int fd = connect_control(folder_);
+  if (fd >= 0) close(fd);
+  return fd >= 0;
+}
+
+Json Lab::request(const Json& request) const {
+  const int fd = connect_control(folder_);
+  if (fd < 0) throw Error("no lab is up here (" + folder_ + "): godwit up");
+  try {
+    send_all(fd, request.dump() + "\n");
+    Json answer = read_line(fd);
+    close(fd);
+    return answer;
+  } catch (...) {
+    close(fd);
+    throw;
+  }
+}
+
+void Lab::up(const LabOptions& options, const std::function<void(const std::string&)>& progress) {
+  if (is_up()) throw Error("a lab is up already in " + folder_ + ": godwit down");
+  if (options.guests < 1 || options.guests > kMaxGuests) {
+    throw Error("1 to " + std::to_string(kMaxGuests) + " guests");
+  }
+  const std::string build = build_folder();
+  for (const char* file : {"/lib/godwit-nic.so", "/image/vmlinuz", "/image/initrd.zst",
+                           "/image/base.sqfs", "/image/godwit.sqfs"}) {
+    if (access((build + file).c_str(), R_OK) != 0) {
+      throw Error(build + file + " is not built: make all");
+    }
+  }
+  std::error_code ignored;
+  std::filesystem::remove_all(folder_, ignored);
+  std::filesystem::create_directories(folder_ + "/log");
+  std::filesystem::create_directories(folder_ + "/share");
+  chmod(folder_.c_str(), 0700);
+
+  const std::string log = folder_ + "/log/lab";
+  const std::string program = build + "/bin/godwit";
+  std::vector<std::string> args = {program,
+                                   "_daemon",
+                                   folder_,
+                                   std::to_string(options.guests),
+                                   options.virtio ? "1" : "0",
+                                   std::to_string(options.memory_mib),
+                                   options.nic_options};
+  std::vector<char*> argv;
+  for (std::string& arg : args) argv.push_back(arg.data());
+  argv.push_back(nullptr);
+  const pid_t pid = fork();
+  if (pid < 0) throw_errno("fork");
+  if (pid == 0) {
+    setsid();
+    const int null = open("/dev/null", O_RDWR);
+    const int out = open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    dup2(null, 0);
+    dup2(out, 1);
+    dup2(out, 2);
+    for (int fd = 3; fd < 1024; ++fd) close(fd);
+    setenv("GODWIT_BUILD", build.c_str(), 1);
+    execv(argv[0], argv.data());
+    _exit(127);
+  }
+  const double deadline = now_seconds() + 180;
+  std::size_t ready = 0;
+  for (;;) {
+    if (waitpid(pid, nullptr, WNOHANG) == pid) throw Error("the lab does not start; log: " + log);
+    usleep(100000);
+    if (!is_up()) {
+      if (now_seconds() > deadline) throw Error("the lab does not start; log: " + log);
+      continue;
+    }
+    const Json state = status();
+    std::size_t now_ready = 0;
+    for (const Json& guest : state["guests"]) {
+      if (guest["state"] == "dead") {
+        const std::string text = guest["name"].get<std::string>() +
+                                 ": QEMU has ended; log: " + guest["log"].get<std::string>();
+        std::ignore = request({{"op", "down"}});
+        throw Error(text);
+      }
+      now_ready += guest["state"] == "ready" ? 1 : 0;
+    }
+    if (now_ready != ready) {
+      ready = now_ready;
+      progress(std::to_string(ready) + " of " + std::to_string(options.guests) + " guests ready");
+    }
+    if (ready == static_cast<std::size_t>(options.guests)) return;
+    if (now_seconds() > deadline) {
+      std::ignore = request({{"op", "down"}});
+      throw Error("not all guests are ready after 180 s; logs: " + folder_ + "/log");
+    }
+  }
+}
+
+void Lab::down() {
+  if (is_up()) {
+    const Json answer = request({{"op", "status"}});
+    std::ignore = request({{"op", "down"}});
+    for (int i = 0; i < 100 && is_up(); ++i) usleep(50000);
+    const pid_t pid = answer.value("pid", 0);
+    for (int i = 0; i < 100 && pid > 0 && kill(pid, 0) == 0; ++i) {
+      waitpid(pid, nullptr, WNOHANG);
+      usleep(50000);
+    }
+  }
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(folder_, ignored)) {
+    if (entry.path().filename() != "log") std::filesystem::remove_all(entry.path(), ignored);
+  }
+}
+
+std::unique_ptr<Process> Lab::start(const std::string& guest, const Argv& argv,
+                                    const Json& more) const {
+  Json request = {{"argv", argv}, {"merge_stderr", true}};
+  request.update(more);
+  return std::make_unique<Process>(folder_, guest, request);
+}
+
+ExecResult Lab::exec(const std::string& guest, const Argv& argv, double timeout_seconds) const {
+  const auto process = start(guest, argv);
+  process->write("");
+  return process->wait(timeout_seconds);
+}
+
+ExecResult Lab::shell(const std::string& guest, const std::string& script,
+                      double timeout_seconds) const {
+  return exec(guest, {"bash", "-c", script}, timeout_seconds);
+}
+
+std::string Lab::must(const std::string& guest, const std::string& script,
+                      double timeout_seconds) const {
+  const ExecResult result = shell(guest, script, timeout_seconds);
+  if (result.code != 0) {
+    throw Error(guest + ": " + script.substr(0, 300) + "\nexit code " + std::to_string(result.code) + "\n" + result.out);
+  }
+  return result.out;
+}
+
+void Lab::put(const std::string& guest, const std::string& path, const std::string& bytes,
+              int mode) const {
+  Process process(folder_, guest, {{"path", path}, {"mode", mode}}, FrameType::kPut);
+  process.write(bytes);
+  process.write("");
+  process.wait(120);
+}
+
+std::string Lab::get(const std::string& guest, const std::string& path) const {
+  Process process(folder_, guest, {{"path", path}}, FrameType::kGet);
+  return process.wait(120).out;
+}
+
+void Lab::capture_start(const std::string& guest, const std::string& file) const {
+  const Json answer = request(
+      {{"op", "qmp"},
+       {"guest", guest},
+       {"command",
+        {{"execute", "object-add"},
+         {"arguments",
+          {{"qom-type", "filter-dump"}, {"id", "capture"}, {"netdev", "wire"}, {"file", file},
+           {"maxlen", 65536}}}}}});
+  if (answer["answer"].contains("error")) {
+    throw Error(guest + ": capture: " + answer["answer"]["error"].value("desc", "?"));
+  }
+}
+
+void Lab::capture_stop(const std::string& guest) const {
+  std::ignore = request({{"op", "qmp"},
+                         {"guest", guest},
+                         {"command",
+                          {{"execute", "object-del"}, {"arguments", {{"id", "capture"}}}}}});
+}
+
+}  // namespace godwit::lab

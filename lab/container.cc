@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "container.h"
+
+#include <algorithm>
+#include <fstream>
+#include <regex>
+#include <sstream>
+
+#include "error.h"
+#include "plan.h"
+
+namespace godwit::lab {
+namespace {
+
+using Json = nlohmann::json;
+
+std::string quoted(const std::string& text) {
+  std::string out = "'";
+  for (const char c : text) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
+}
+
+}  // namespace
+
+std::string Containers::file() const { return lab_.folder() + "/containers.json"; }
+
+std::vector<Container> Containers::list() const {
+  std::ifstream in(file());
+  const Json all = Json::parse(in, nullptr, false);
+  std::vector<Container> containers;
+  if (!all.is_array()) return containers;
+  for (const Json& one : all) {
+    containers.push_back({one["name"], one["number"], one["guest"], one["argv"].get<Argv>()});
+  }
+  return containers;
+}
+
+void Containers::save(const std::vector<Container>& all) const {
+  Json json = Json::array();
+  for (const Container& c : all) {
+    json.push_back({{"name", c.name}, {"number", c.number}, {"guest", c.guest}, {"argv", c.argv}});
+  }
+  const std::string fresh = file() + ".new";
+  std::ofstream out(fresh);
+  out << json.dump(1) << "\n";
+  out.close();
+  if (!out || rename(fresh.c_str(), file().c_str()) != 0) throw_errno(file());
+}
+
+Container Containers::find(const std::string& name) const {
+  for (const Container& c : list()) {
+    if (c.name == name) return c;
+  }
+  throw Error("no container " + name + "; see 'godwit container list'");
+}
+
+std::string Containers::folder(const Container& container) {
+  return "/var/lib/containers/" + container.name;
+}
+
+void Containers::make_network(const Container& c, const std::string& guest, bool muted) const {
+  std::ostringstream script;
+  script << "set -e\nns=" << c.name << "\n"
+         << "ip netns del $ns 2>/dev/null || true\n"
+         << "ip netns add $ns\n"
+         << "ip link add link gw0 name eth0 netns $ns address " << container_mac(c.number)
+         << " type macvlan mode bridge\n"
+         << "ip -n $ns link set lo up\n";
+  if (muted) {
+    script << "modprobe -a sch_ingress cls_matchall act_gact\n"
+           << "tc -n $ns qdisc add dev eth0 clsact\n"
+           << "tc -n $ns filter add dev eth0 ingress matchall action drop\n"
+           << "tc -n $ns filter add dev eth0 egress matchall action drop\n";
+  }
+  script << "ip -n $ns link set eth0 mtu " << kMtu << " up\n"
+         << "ip -n $ns addr add " << container_ip(c.number) << "/16 dev eth0\n"
+         << "ip -n $ns addr add " << container_ip6(c.number) << "/64 dev eth0 nodad\n";
+  lab_.must(guest, script.str());
+}
+
+void Containers::make_root(const Container& c, const std::string& guest) const {
+  const std::string f = folder(c);
+  lab_.must(guest, "set -e\nmkdir -p " + f + "/upper " + f + "/work " + f + "/root\n" +
+                       "mount -t overlay -o lowerdir=/media/godwit:/media/base,upperdir=" + f +
+                       "/upper,workdir=" + f + "/work container " + f + "/root\n");
+}
+
+Container Containers::start(const std::string& guest, const std::string& name, const Argv& argv) {
+  static const std::regex kName("[a-z][a-z0-9-]{0,30}");
+  if (!std::regex_match(name, kName)) {
+    throw Error(name + ": a container's name has small letters, digits and -");
+  }
+  if (argv.empty()) throw Error("no command");
+  if (guest_index(guest) == 0) throw Error("no guest " + guest);
+  std::vector<Container> all = list();
+  Container c;
+  c.name = name;
+  c.guest = guest;
+  c.argv = argv;
+  for (const Container& other : all) {
+    if (other.name == name) throw Error(name + " is there already, on " + other.guest);
+  }
+  for (int number = 1; number <= kMaxContainers && c.number == 0; ++number) {
+    const bool taken = std::any_of(all.begin(), all.end(),
+                                   [number](const Container& o) { return o.number == number; });
+    if (!taken) c.number = number;
+  }
+  if (c.number == 0) throw Error("too many containers");
+
+  const std::string f = folder(c);
+  lab_.must(guest, "test ! -e " + f + " || { echo " + f + " is in the way; exit 1; }");
+  make_network(c, guest, false);
+  make_root(c, guest);
+  lab_.must(guest, "set -e\ncd " + f + "\nrm -f config.json\nrunc spec\nmkdir -p upper/etc upper/var/log\n"
+                   "cp /etc/hosts upper/etc/hosts\nmount -o remount root\n");
+  Json config = Json::parse(lab_.get(guest, f + "/config.json"));
+  Json& process = config["process"];
+  process["terminal"] = false;
+  // No descriptor of the container may be a file of the host: CRIU refuses it.
+  Argv wrapped = {"/bin/sh", "-c", "exec \"$@\" < /dev/null > /var/log/container 2>&1", "sh"};
+  wrapped.insert(wrapped.end(), argv.begin(), argv.end());
+  process["args"] = wrapped;
+  process["cwd"] = "/";
+  process["rlimits"] = Json::array();
+  process["rlimits"].push_back(
+      {{"type", "RLIMIT_MEMLOCK"}, {"hard", 1ULL << 40}, {"soft", 1ULL << 40}});
+  process["rlimits"].push_back({{"type", "RLIMIT_NOFILE"}, {"hard", 4096}, {"soft", 4096}});
+  config["root"] = {{"path", "root"}, {"readonly", false}};
+  config["hostname"] = name;
+  for (Json& ns : config["linux"]["namespaces"]) {
+    if (ns["type"] == "network") ns["path"] = "/run/netns/" + name;
+  }
+  // The RDMA device nodes, as they are in the guest.
+  const std::string nodes = lab_.must(
+      guest, "for n in /dev/infiniband/*; do [ -c $n ] && stat -c '%n %Hr %Lr' $n; done; true");
+  std::istringstream lines(nodes);
+  std::string path;
+  int major, minor;
+  config["linux"]["devices"] = Json::array();
+  while (lines >> path >> major >> minor) {
+    config["linux"]["devices"].push_back({{"path", path},
+                                          {"type", "c"},
+                                          {"major", major},
+                                          {"minor", minor},
+                                          {"fileMode", 0666},
+                                          {"uid", 0},
+                                          {"gid", 0}});
+    config["linux"]["resources"]["devices"].push_back({{"allow", true},
+                                                       {"type", "c"},
+                                                       {"major", major},
+                                                       {"minor", minor},
+                                                       {"access", "rwm"}});
+  }
+  lab_.put(guest, f + "/config.json", config.dump(1));
+  lab_.must(guest, "cd " + f + " && runc run -d " + name +
+                       " < /dev/null > runc.log 2>&1 || { cat runc.log; exit 1; }");
+  all.push_back(c);
+  save(all);
+  return c;
+}
+
+bool Containers::running(const Container& c) const {
+  return lab_.shell(c.guest, "runc state " + c.name + " | grep -q '\"status\": \"running\"'").code == 0;
+}
+
+int Containers::pid(const Container& c) const {
+  return std::stoi(lab_.must(c.guest, "runc state " + c.name + " | sed -n 's/.*\"pid\": \\([0-9]*\\).*/\\1/p'"));
+}
+
+std::string Containers::logs(const Container& c) const {
+  return lab_.shell(c.guest, "cat " + folder(c) + "/root/var/log/container").out;
+}
+
+void Containers::remove(const Container& c) {
+  lab_.must(c.guest, "runc delete --force " + c.name + " 2>/dev/null\n" + "ip netns del " + c.name +
+                         " 2>/dev/null\numount " + folder(c) + "/root 2>/dev/null\nrm -rf " +
+                         quoted(folder(c)) + "\ntrue");
+  std::vector<Container> all = list();
+  std::erase_if(all, [&c](const Container& o) { return o.name == c.name; });
+  save(all);
+}
+
+void Containers::relocate(const std::string& name, const std::string& guest) {
+  std::vector<Container> all = list();
+  for (Container& c : all) {
+    if (c.name == name) c.guest = guest;
+  }
+  save(all);
+}
+
+}  // namespace godwit::lab

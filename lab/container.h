@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Containers of the lab: runc, a network namespace with a macvlan of the NIC, and
+// a root that is the guest's image with an upper directory of its own.
+#ifndef GODWIT_LAB_CONTAINER_H
+#define GODWIT_LAB_CONTAINER_H
+
+#include <string>
+#include <vector>
+
+#include "client.h"
+
+namespace godwit::lab {
+
+struct Container {
+  std::string name;
+  int number = 0;  // gives MAC and addresses, docs/spec/lab.md
+  std::string guest;
+  Argv argv;
+};
+
+class Containers {
+ public:
+  explicit Containers(const Lab& lab) : lab_(lab) {}
+
+  [[nodiscard]] std::vector<Container> list() const;
+  [[nodiscard]] Container find(const std::string& name) const;  // throws if there is none
+
+  Container start(const std::string& guest, const std::string& name, const Argv& argv);
+  [[nodiscard]] bool running(const Container& container) const;
+  [[nodiscard]] std::string logs(const Container& container) const;
+  [[nodiscard]] int pid(const Container& container) const;  // of its init, in the guest
+  void remove(const Container& container);
+
+  // For the move.
+  void relocate(const std::string& name, const std::string& guest);
+  void make_network(const Container& container, const std::string& guest, bool muted) const;
+  void make_root(const Container& container, const std::string& guest) const;
+  [[nodiscard]] static std::string folder(const Container& container);
+
+ private:
+  [[nodiscard]] std::string file() const;
+  void save(const std::vector<Container>& all) const;
+
+  const Lab& lab_;
+};
+
+}  // namespace godwit::lab
+
+#endif  // GODWIT_LAB_CONTAINER_H

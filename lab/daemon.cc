@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "daemon.h"
+
+#include <fcntl.h>
+#include <glib-unix.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "error.h"
+#include "frame.h"
+#include "guest.h"
+#include "plan.h"
+#include "switch.h"
+
+namespace godwit::lab {
+namespace {
+
+using Json = nlohmann::json;
+
+class Daemon;
+
+// One connected command. It asks with one line of JSON and gets one line; after
+// "stream" the connection carries frames of one stream of a guest's agent.
+class Client {
+ public:
+  Client(Daemon& daemon, int fd);
+  ~Client();
+  void reply(const Json& answer);
+  void send_frame(FrameType type, const std::string& payload);
+  void guest_ended() { stream_ = 0; }
+
+ private:
+  static gboolean on_io(gint fd, GIOCondition condition, gpointer data);
+  bool read_all();
+  void write_some();
+  void watch();
+  void handle_line(const std::string& line);
+  void handle_frames();
+
+  Daemon& daemon_;
+  int fd_;
+  guint source_ = 0;
+  bool writing_ = false;
+  bool framed_ = false;
+  bool closing_ = false;
+  Guest* guest_ = nullptr;
+  std::uint32_t stream_ = 0;
+  std::string in_;
+  std::string out_;
+};
+
+class Daemon {
+ public:
+  Daemon(std::string folder, const LabOptions& options)
+      : folder_(std::move(folder)), options_(options), switch_(folder_) {}
+
+  int run() {
+    loop_ = g_main_loop_new(nullptr, FALSE);
+    signal(SIGPIPE, SIG_IGN);
+    g_unix_signal_add(SIGTERM, on_signal, this);
+    g_unix_signal_add(SIGINT, on_signal, this);
+    listen();
+    for (int i = 1; i <= options_.guests; ++i) {
+      GuestOptions guest;
+      guest.index = i;
+      guest.folder = folder_;
+      guest.build = build_folder();
+      guest.nic_netdev = switch_.add_port(guest_name(i));
+      if (options_.virtio) guest.virtio_netdev = switch_.add_port(guest_name(i) + "-plain");
+      if (!options_.nic_options.empty()) guest.nic_options = "," + options_.nic_options;
+      guest.memory_mib = options_.memory_mib;
+      guests_.push_back(std::make_unique<Guest>(guest, [](Guest& g) {
+        g_message("%s: %s", g.name().c_str(),
+                  g.state() == Guest::State::kReady ? "ready" : "QEMU has ended");
+      }));
+    }
+    g_main_loop_run(loop_);
+    clients_.clear();
+    guests_.clear();
+    close(listener_);
+    unlink(socket_path().c_str());
+    g_main_loop_unref(loop_);
+    return 0;
+  }
+
+  Guest* guest(const std::string& name) {
+    for (auto& guest : guests_) {
+      if (guest->name() == name) return guest.get();
+    }
+    return nullptr;
+  }
+
+  Json handle(const Json& request) {
+    const std::string op = request.value("op", "");
+    if (op == "status") return status();
+    if (op == "down") {
+      g_idle_add(
+          [](gpointer data) -> gboolean {
+            g_main_loop_quit(static_cast<Daemon*>(data)->loop_);
+            return G_SOURCE_REMOVE;
+          },
+          this);
+      return {{"ok", true}};
+    }
+    Guest* target = guest(request.value("guest", ""));
+    if (target == nullptr) {
+      return {{"error", "no guest " + request.value("guest", std::string("?")) + "; see 'godwit status'"}};
+    }
+    if (op == "qmp") {
+      const Json answer = Json::parse(target->qmp(request.at("command").dump()), nullptr, false);
+      return {{"ok", true}, {"answer", answer.is_discarded() ? Json() : answer}};
+    }
+    if (op == "kill") {
+      target->kill();
+      return {{"ok", true}};
+    }
+    return {{"error", "unknown request " + op}};
+  }
+
+  void remove(Client* client) {
+    std::erase_if(clients_, [client](const auto& entry) { return entry.get() == client; });
+  }
+
+ private:
+  [[nodiscard]] std::string socket_path() const { return folder_ + "/control"; }
+
+  Json status() {
+    Json guests = Json::array();
+    for (const auto& guest : guests_) {
+      static const char* const kStates[] = {"booting", "ready", "dead"};
+      guests.push_back({{"name", guest->name()},
+                        {"state", kStates[static_cast<int>(guest->state())]},
+                        {"ip", guest_ip(guest->index())},
+                        {"mac", nic_mac(guest->index())},
+                        {"pid", guest->pid()},
+                        {"ready_s", guest->ready_seconds()},
+                        {"log", guest->log_file()}});
+    }
+    Json ports = Json::array();
+    for (const auto& port : switch_.statistics()) {
+      ports.push_back({{"name", port.name},
+                       {"received", port.received},
+                       {"sent", port.sent},
+                       {"dropped", port.dropped}});
+    }
+    return {{"ok", true}, {"folder", folder_}, {"pid", getpid()}, {"virtio", options_.virtio},
+            {"guests", guests}, {"ports", ports}};
+  }
+
+  void listen() {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    const std::string path = socket_path();
+    if (path.size() >= sizeof(address.sun_path)) throw Error(path + ": longer than a socket's name");
+    memcpy(address.sun_path, path.data(), path.size());
+    unlink(path.c_str());
+    listener_ = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (bind(listener_, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 ||
+        ::listen(listener_, 64) != 0) {
+      throw_errno(path);
+    }
+    chmod(path.c_str(), 0600);
+    g_unix_fd_add(listener_, G_IO_IN, on_connect, this);
+  }
+
+  static gboolean on_connect(gint fd, GIOCondition, gpointer data) {
+    Daemon& daemon = *static_cast<Daemon*>(data);
+    const int client = accept4(fd, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (client >= 0) daemon.clients_.push_back(std::make_unique<Client>(daemon, client));
+    return G_SOURCE_CONTINUE;
+  }
+
+  static gboolean on_signal(gpointer data) {
+    g_main_loop_quit(static_cast<Daemon*>(data)->loop_);
+    return G_SOURCE_CONTINUE;
+  }
+
+  std::string folder_;
+  LabOptions options_;
+  Switch switch_;
+  GMainLoop* loop_ = nullptr;
+  int listener_ = -1;
+  std::vector<std::unique_ptr<Guest>> guests_;
+  std::vector<std::unique_ptr<Client>> clients_;
+};
+
+Client::Client(Daemon& daemon, int fd) : daemon_(daemon), fd_(fd) { watch(); }
+
+Client::~Client() {
+  if (guest_ != nullptr && stream_ != 0) guest_->close_stream(stream_);
+  if (source_ != 0) g_source_remove(source_);
+  close(fd_);
+}
+
+void Client::watch() {
+  if (source_ != 0) g_source_remove(source_);
+  writing_ = !out_.empty();
+  source_ = g_unix_fd_add(
+      fd_, static_cast<GIOCondition>(G_IO_IN | G_IO_HUP | (writing_ ? G_IO_OUT : 0)), on_io, this);
+}
+
+gboolean Client::on_io(gint, GIOCondition, gpointer data) {
+  Client& client = *static_cast<Client*>(data);
+  const bool open = client.read_all();
+  client.write_some();
+  if (!open || (client.closing_ && client.out_.empty())) {
+    client.source_ = 0;
+    client.daemon_.remove(&client);
+    return G_SOURCE_REMOVE;
+  }
+  return G_SOURCE_CONTINUE;
+}
+
+bool Client::read_all() {
+  char buffer[65536];
+  for (;;) {
+    const ssize_t n = read(fd_, buffer, sizeof(buffer));
+    if (n == 0) return false;
+    if (n < 0) {
+      if (errno == EAGAIN || errno == EINTR) break;
+      return false;
+    }
+    in_.append(buffer, static_cast<std::size_t>(n));
+    if (in_.size() > (4U << 20)) return false;
+  }
+  for (std::size_t end; !framed_ && (end = in_.find('\n')) != std::string::npos;) {
+    const std::string line = in_.substr(0, end);
+    in_.erase(0, end + 1);
+    handle_line(line);
+  }
+  if (framed_) {
+    try {
+      handle_frames();
+    } catch (const Error&) {
+      return false;
+    }
+  }
+  return true;
+}
+
+void Client::handle_line(const std::string& line) {
+  const Json request = Json::parse(line, nullptr, false);
+  if (!request.is_object()) {
+    reply({{"error", "not a request"}});
+    return;
+  }
+  try {
+    if (request.value("op", "") != "stream") {
+      reply(daemon_.handle(request));
+      return;
+    }
+    guest_ = daemon_.guest(request.value("guest", ""));
+    if (guest_ == nullptr || guest_->state() != Guest::State::kReady) {
+      const std::string name = request.value("guest", "?");
+      reply({{"error", guest_ == nullptr ? "no guest " + name + "; see 'godwit status'"
+                                         : name + " is not up; log: " + guest_->log_file()}});
+      guest_ = nullptr;
+      return;
+    }
+    stream_ = guest_->open_stream([this](FrameType type, const std::string& payload) {
+      if (type == FrameType::kExit) stream_ = 0;
+      send_frame(type, payload);
+    });
+    framed_ = true;
+    reply({{"ok", true}});
+  } catch (const std::exception& error) {
+    reply({{"error", error.what()}});
+  }
+}
+
+void Client::handle_frames() {
+  Frame frame;
+  while (take_frame(&in_, &frame)) {
+    if (stream_ != 0) guest_->send(stream_, frame.type, frame.payload);
+  }
+}
+
+void Client::reply(const Json& answer) {
+  out_ += answer.dump() + "\n";
+  write_some();
+}
+
+void Client::send_frame(FrameType type, const std::string& payload) {
+  append_frame(1, type, payload, &out_);
+  write_some();
+}
+
+void Client::write_some() {
+  while (!out_.empty()) {
+    const ssize_t n = ::send(fd_, out_.data(), out_.size(), MSG_NOSIGNAL);
+    if (n <= 0) break;
+    out_.erase(0, static_cast<std::size_t>(n));
+  }
+  if (writing_ != !out_.empty()) watch();
+}
+
+}  // namespace
+
+int run_daemon(const std::string& folder, const LabOptions& options) {
+  return Daemon(folder, options).run();
+}
+
+}  // namespace godwit::lab

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "frame.h"
+
+#include "error.h"
+
+namespace godwit::lab {
+namespace {
+
+void put(std::uint32_t value, std::string* out) {
+  for (int shift = 24; shift >= 0; shift -= 8) out->push_back(static_cast<char>(value >> shift));
+}
+
+std::uint32_t get(const std::string& from, std::size_t at) {
+  std::uint32_t value = 0;
+  for (std::size_t i = 0; i < 4; ++i) value = value << 8 | static_cast<unsigned char>(from[at + i]);
+  return value;
+}
+
+}  // namespace
+
+void append_frame(std::uint32_t stream, FrameType type, std::string_view payload,
+                  std::string* out) {
+  put(static_cast<std::uint32_t>(payload.size()), out);
+  put(stream, out);
+  out->push_back(static_cast<char>(type));
+  out->append(payload);
+}
+
+std::string window_payload(std::uint32_t bytes) {
+  std::string payload;
+  put(bytes, &payload);
+  return payload;
+}
+
+bool take_frame(std::string* buffer, Frame* frame) {
+  if (buffer->size() < 9) return false;
+  const std::uint32_t length = get(*buffer, 0);
+  if (length > kMaxFramePayload) throw Error("the guest's agent sends nonsense");
+  if (buffer->size() - 9 < length) return false;
+  frame->stream = get(*buffer, 4);
+  frame->type = static_cast<FrameType>((*buffer)[8]);
+  frame->payload = buffer->substr(9, length);
+  buffer->erase(0, 9 + length);
+  return true;
+}
+
+}  // namespace godwit::lab

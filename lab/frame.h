@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// The guest agent's frames (docs/spec/lab.md).
+#ifndef GODWIT_LAB_FRAME_H
+#define GODWIT_LAB_FRAME_H
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace godwit::lab {
+
+enum class FrameType : std::uint8_t {
+  kExec = 1,
+  kStdin,
+  kStdout,
+  kStderr,
+  kExit,
+  kSignal,
+  kPut,
+  kGet,
+  kPing,
+  kHello,
+  kWindow,
+  kResize,
+};
+
+inline constexpr std::uint32_t kMaxFramePayload = 65536;
+inline constexpr std::uint32_t kFrameWindow = 262144;
+
+struct Frame {
+  std::uint32_t stream = 0;
+  FrameType type = FrameType::kPing;
+  std::string payload;
+};
+
+void append_frame(std::uint32_t stream, FrameType type, std::string_view payload, std::string* out);
+[[nodiscard]] std::string window_payload(std::uint32_t bytes);
+
+// Takes one whole frame from the front of `buffer`. False: there is none yet.
+// Throws Error if it cannot be a frame.
+[[nodiscard]] bool take_frame(std::string* buffer, Frame* frame);
+
+}  // namespace godwit::lab
+
+#endif  // GODWIT_LAB_FRAME_H

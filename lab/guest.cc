@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "guest.h"
+
+#include <fcntl.h>
+#include <glib-unix.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <vector>
+
+#include "error.h"
+#include "plan.h"
+
+namespace godwit::lab {
+namespace {
+
+int connect_unix(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof(address.sun_path)) return -1;
+  memcpy(address.sun_path, path.data(), path.size());
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -1;
+  if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+    close(fd);
+    return -1;
+  }
+  return fd;
+}
+
+// /dev/kvm may be there on processors without VMX and SVM; what is behind it then emulates, and is
+// far slower than TCG. $GODWIT_ACCEL decides otherwise.
+bool use_kvm() {
+  const char* wanted = getenv("GODWIT_ACCEL");
+  if (wanted != nullptr && *wanted != 0) return strcmp(wanted, "kvm") == 0;
+  if (access("/dev/kvm", R_OK | W_OK) != 0) return false;
+  std::ifstream cpuinfo("/proc/cpuinfo");
+  for (std::string line; std::getline(cpuinfo, line);) {
+    if (line.rfind("flags", 0) != 0) continue;
+    return line.find(" vmx") != std::string::npos || line.find(" svm") != std::string::npos;
+  }
+  return false;
+}
+
+// A guest never outlives the daemon, however that ends.
+void in_child(gpointer) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  setpgid(0, 0);
+}
+
+}  // namespace
+
+Guest::Guest(const GuestOptions& options, std::function<void(Guest&)> on_change)
+    : options_(options), name_(guest_name(options.index)), on_change_(std::move(on_change)) {
+  const std::string base = options_.folder + "/" + name_;
+  const std::string image = options_.build + "/image/";
+  const bool kvm = use_kvm();
+  std::vector<std::string> args = {
+      "qemu-system-x86_64",
+      "-name", name_,
+      "-machine", "q35",
+      "-accel", kvm ? "kvm" : "tcg,thread=multi",
+      "-cpu", kvm ? "host" : "max",
+      "-smp", "1",
+      "-m", std::to_string(options_.memory_mib),
+      "-nodefaults", "-no-user-config", "-no-reboot",
+      "-display", "none",
+      "-kernel", image + "vmlinuz",
+      "-initrd", image + "initrd.zst",
+      "-append",
+      "console=ttyS0 quiet loglevel=4 mitigations=off random.trust_cpu=on tsc=reliable "
+      "no_timer_check panic=-1 godwit.name=" + name_ + " godwit.index=" +
+          std::to_string(options_.index),
+      "-drive", "file=" + image + "base.sqfs,if=virtio,format=raw,readonly=on",
+      "-drive", "file=" + image + "godwit.sqfs,if=virtio,format=raw,readonly=on",
+      "-device", "virtio-rng-pci",
+      "-serial", "file:" + options_.folder + "/log/" + name_ + ".serial",
+      "-device", "virtio-serial-pci",
+      "-chardev", "socket,id=agent,path=" + base + ".agent,server=on,wait=off",
+      "-device", "virtserialport,chardev=agent,name=org.godwit.agent",
+      "-virtfs",
+      "local,path=" + options_.folder + "/share,mount_tag=share,security_model=none,multidevs=remap",
+      "-qmp", "unix:" + base + ".qmp,server=on,wait=off",
+      "-netdev", options_.nic_netdev + ",id=wire",
+      "-device", "godwit,netdev=wire,id=nic,mac=" + nic_mac(options_.index) + options_.nic_options,
+  };
+  if (!options_.virtio_netdev.empty()) {
+    args.insert(args.end(), {"-netdev", options_.virtio_netdev + ",id=plain", "-device",
+                             "virtio-net-pci,netdev=plain,mac=" + virtio_mac(options_.index)});
+  }
+  std::vector<char*> argv;
+  for (std::string& arg : args) argv.push_back(arg.data());
+  argv.push_back(nullptr);
+  gchar** env = g_get_environ();
+  const std::string nic = options_.build + "/lib/godwit-nic.so";
+  env = g_environ_setenv(env, "LD_PRELOAD", nic.c_str(), TRUE);
+
+  const int log = open(log_file().c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (log < 0) {
+    g_strfreev(env);
+    throw_errno(log_file());
+  }
+  const int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  g_autoptr(GError) error = nullptr;
+  const gboolean started = g_spawn_async_with_fds(
+      nullptr, argv.data(), env,
+      static_cast<GSpawnFlags>(G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH), in_child, nullptr,
+      &pid_, null, log, log, &error);
+  g_strfreev(env);
+  close(log);
+  close(null);
+  if (!started) throw Error(std::string("QEMU does not start: ") + error->message);
+  started_ = g_get_monotonic_time();
+  exit_source_ = g_child_watch_add(pid_, on_exit, this);
+  retry_source_ = g_timeout_add(100, on_retry, this);
+}
+
+Guest::~Guest() {
+  kill();
+  if (exit_source_ != 0) g_source_remove(exit_source_);
+  if (retry_source_ != 0) g_source_remove(retry_source_);
+  if (agent_source_ != 0) g_source_remove(agent_source_);
+  if (agent_ >= 0) close(agent_);
+  for (const char* kind : {".agent", ".qmp"}) unlink((options_.folder + "/" + name_ + kind).c_str());
+}
+
+std::string Guest::log_file() const { return options_.folder + "/log/" + name_ + ".qemu"; }
+
+void Guest::kill() {
+  if (pid_ == 0) return;
+  ::kill(pid_, SIGKILL);
+}
+
+void Guest::on_exit(GPid pid, gint, gpointer data) {
+  Guest& guest = *static_cast<Guest*>(data);
+  g_spawn_close_pid(pid);
+  guest.exit_source_ = 0;
+  guest.pid_ = 0;
+  guest.state_ = State::kDead;
+  auto streams = std::move(guest.streams_);
+  guest.streams_.clear();
+  for (auto& [id, receive] : streams) {
+    receive(FrameType::kExit, "{\"error\": \"the guest has died; log: " + guest.log_file() + "\"}");
+  }
+  guest.on_change_(guest);
+}
+
+gboolean Guest::on_retry(gpointer data) {
+  Guest& guest = *static_cast<Guest*>(data);
+  guest.connect_agent();
+  if (guest.agent_ < 0 && guest.state_ != State::kDead) return G_SOURCE_CONTINUE;
+  guest.retry_source_ = 0;
+  return G_SOURCE_REMOVE;
+}
+
+void Guest::connect_agent() {
+  agent_ = connect_unix(options_.folder + "/" + name_ + ".agent");
+  if (agent_ < 0) return;
+  g_unix_set_fd_nonblocking(agent_, TRUE, nullptr);
+  watch_agent();
+}
+
+void Guest::watch_agent() {
+  if (agent_source_ != 0) g_source_remove(agent_source_);
+  agent_writing_ = !to_agent_.empty();
+  const auto condition =
+      static_cast<GIOCondition>(G_IO_IN | G_IO_HUP | (agent_writing_ ? G_IO_OUT : 0));
+  agent_source_ = g_unix_fd_add(agent_, condition, on_agent_io, this);
+}
+
+gboolean Guest::on_agent_io(gint fd, GIOCondition, gpointer data) {
+  Guest& guest = *static_cast<Guest*>(data);
+  char buffer[65536];
+  for (;;) {
+    const ssize_t n = read(fd, buffer, sizeof(buffer));
+    if (n == 0) {
+      guest.agent_source_ = 0;
+      close(guest.agent_);
+      guest.agent_ = -1;
+      return G_SOURCE_REMOVE;
+    }
+    if (n < 0) break;
+    guest.from_agent_.append(buffer, static_cast<std::size_t>(n));
+    if (n < static_cast<ssize_t>(sizeof(buffer))) break;
+  }
+  try {
+    Frame frame;
+    while (take_frame(&guest.from_agent_, &frame)) {
+      if (frame.type == FrameType::kHello) {
+        if (guest.state_ == State::kBooting) {
+          guest.state_ = State::kReady;
+          guest.ready_seconds_ =
+              static_cast<double>(g_get_monotonic_time() - guest.started_) / G_USEC_PER_SEC;
+          guest.on_change_(guest);
+        }
+        continue;
+      }
+      const auto found = guest.streams_.find(frame.stream);
+      if (found == guest.streams_.end()) continue;
+      const Receive receive = found->second;
+      if (frame.type == FrameType::kExit) guest.streams_.erase(found);
+      receive(frame.type, frame.payload);
+    }
+  } catch (const Error&) {
+    guest.kill();
+  }
+  guest.write_agent();
+  return G_SOURCE_CONTINUE;
+}
+
+void Guest::write_agent() {
+  if (agent_ < 0) return;
+  while (!to_agent_.empty()) {
+    const ssize_t n = ::send(agent_, to_agent_.data(), to_agent_.size(), MSG_NOSIGNAL);
+    if (n <= 0) break;
+    to_agent_.erase(0, static_cast<std::size_t>(n));
+  }
+  if (agent_writing_ != !to_agent_.empty()) watch_agent();
+}
+
+std::uint32_t Guest::open_stream(Receive receive) {
+  const std::uint32_t stream = next_stream_++;
+  streams_[stream] = std::move(receive);
+  return stream;
+}
+
+void Guest::send(std::uint32_t stream, FrameType type, const std::string& payload) {
+  append_frame(stream, type, payload, &to_agent_);
+  write_agent();
+}
+
+void Guest::close_stream(std::uint32_t stream) {
+  if (streams_.erase(stream) != 0) send(stream, FrameType::kSignal, "{\"signal\": 9}");
+}
+
+std::string Guest::qmp(const std::string& command) {
+  const int fd = connect_unix(options_.folder + "/" + name_ + ".qmp");
+  if (fd < 0) throw Error(name_ + ": no QMP");
+  std::string text = "{\"execute\": \"qmp_capabilities\"}\n" + command + "\n";
+  std::string buffer;
+  std::string answer;
+  int answers = 0;
+  if (::send(fd, text.data(), text.size(), MSG_NOSIGNAL) < 0) {
+    close(fd);
+    throw_errno(name_ + ": QMP");
+  }
+  const gint64 deadline = g_get_monotonic_time() + 10 * G_USEC_PER_SEC;
+  while (answers < 2) {
+    pollfd entry{fd, POLLIN, 0};
+    const gint64 left = deadline - g_get_monotonic_time();
+    char bytes[4096];
+    ssize_t n = 0;
+    if (left <= 0 || poll(&entry, 1, static_cast<int>(left / 1000) + 1) <= 0 ||
+        (n = read(fd, bytes, sizeof(bytes))) <= 0) {
+      close(fd);
+      throw Error(name_ + ": no answer by QMP");
+    }
+    buffer.append(bytes, static_cast<std::size_t>(n));
+    for (std::size_t end; (end = buffer.find('\n')) != std::string::npos;) {
+      const std::string line = buffer.substr(0, end);
+      buffer.erase(0, end + 1);
+      if (line.find("\"return\"") == std::string::npos && line.find("\"error\"") == std::string::npos) {
+        continue;  // greeting, events
+      }
+      ++answers;
+      answer = line;
+    }
+  }
+  close(fd);
+  return answer;
+}
+
+}  // namespace godwit::lab

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// One VM: QEMU with the NIC preloaded, its agent's port, and QMP. Lives in the daemon.
+#ifndef GODWIT_LAB_GUEST_H
+#define GODWIT_LAB_GUEST_H
+
+#include <gio/gio.h>
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "frame.h"
+
+namespace godwit::lab {
+
+struct GuestOptions {
+  int index = 1;
+  std::string folder;        // of the lab
+  std::string build;         // build folder: lib/, image/
+  std::string nic_netdev;    // -netdev of the NIC, without the id
+  std::string virtio_netdev; // "": none
+  std::string nic_options;   // more properties of the NIC: ",migration=off"
+  int memory_mib = 1536;
+};
+
+class Guest {
+ public:
+  // Starts QEMU. `on_change` when it becomes ready or ends.
+  Guest(const GuestOptions& options, std::function<void(Guest&)> on_change);
+  ~Guest();
+  Guest(const Guest&) = delete;
+  Guest& operator=(const Guest&) = delete;
+
+  enum class State { kBooting, kReady, kDead };
+  [[nodiscard]] State state() const { return state_; }
+  [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] int index() const { return options_.index; }
+  [[nodiscard]] GPid pid() const { return pid_; }
+  [[nodiscard]] std::string log_file() const;
+  [[nodiscard]] double ready_seconds() const { return ready_seconds_; }
+
+  // A stream of the agent for one client: what the guest sends goes to `receive`.
+  using Receive = std::function<void(FrameType, const std::string&)>;
+  std::uint32_t open_stream(Receive receive);
+  void send(std::uint32_t stream, FrameType type, const std::string& payload);
+  void close_stream(std::uint32_t stream);  // kills what still runs in it
+
+  // One QMP command (JSON text); its answer, or an error, as JSON text.
+  std::string qmp(const std::string& command);
+
+  void kill();
+
+ private:
+  static void on_exit(GPid pid, gint status, gpointer data);
+  static gboolean on_agent_io(gint fd, GIOCondition condition, gpointer data);
+  static gboolean on_retry(gpointer data);
+  void connect_agent();
+  void watch_agent();
+  void write_agent();
+
+  GuestOptions options_;
+  std::string name_;
+  std::function<void(Guest&)> on_change_;
+  State state_ = State::kBooting;
+  GPid pid_ = 0;
+  guint exit_source_ = 0;
+  guint retry_source_ = 0;
+  int agent_ = -1;
+  guint agent_source_ = 0;
+  bool agent_writing_ = false;
+  std::string from_agent_;
+  std::string to_agent_;
+  std::map<std::uint32_t, Receive> streams_;
+  std::uint32_t next_stream_ = 1;
+  gint64 started_ = 0;
+  double ready_seconds_ = 0;
+};
+
+}  // namespace godwit::lab
+
+#endif  // GODWIT_LAB_GUEST_H

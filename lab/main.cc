@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// The godwit command.
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <sstream>
+#include <tuple>
+
+#include "client.h"
+#include "container.h"
+#include "daemon.h"
+#include "error.h"
+#include "migrate.h"
+#include "plan.h"
+
+namespace {
+
+using namespace godwit::lab;
+using Json = nlohmann::json;
+
+constexpr int kOk = 0, kFailed = 1, kUsage = 2;
+
+struct Command {
+  const char* name;
+  const char* usage;
+  const char* help;
+  int (*run)(Lab& lab, Argv args, bool json);
+};
+
+class Usage : public Error {
+ public:
+  using Error::Error;
+};
+
+// Takes `--name` or `--name=value` out of the arguments before any `--`.
+bool take_flag(Argv* args, const std::string& name) {
+  for (auto it = args->begin(); it != args->end() && *it != "--"; ++it) {
+    if (*it != name) continue;
+    args->erase(it);
+    return true;
+  }
+  return false;
+}
+
+std::string take_value(Argv* args, const std::string& name, const std::string& otherwise) {
+  for (auto it = args->begin(); it != args->end() && *it != "--"; ++it) {
+    if (it->rfind(name + "=", 0) == 0) {
+      std::string value = it->substr(name.size() + 1);
+      args->erase(it);
+      return value;
+    }
+    if (*it == name && it + 1 != args->end()) {
+      std::string value = *(it + 1);
+      args->erase(it, it + 2);
+      return value;
+    }
+  }
+  return otherwise;
+}
+
+void no_more(const Argv& args) {
+  if (!args.empty()) throw Usage("unexpected: " + args.front());
+}
+
+void say(const std::string& text) { std::cerr << text << std::endl; }
+
+int up(Lab& lab, Argv args, bool json) {
+  LabOptions options;
+  options.virtio = take_flag(&args, "--virtio");
+  options.nic_options = take_value(&args, "--nic", "");
+  options.memory_mib = std::atoi(take_value(&args, "--memory", "1536").c_str());
+  if (!args.empty()) {
+    options.guests = std::atoi(args[0].c_str());
+    args.erase(args.begin());
+  }
+  no_more(args);
+  lab.up(options, say);
+  if (json) std::cout << lab.status().dump() << "\n";
+  return kOk;
+}
+
+int status(Lab& lab, Argv args, bool json) {
+  no_more(args);
+  Json state = lab.status();
+  state["containers"] = Json::array();
+  for (const Container& c : Containers(lab).list()) {
+    state["containers"].push_back({{"name", c.name}, {"guest", c.guest}, {"ip", container_ip(c.number)}});
+  }
+  if (json) {
+    std::cout << state.dump() << "\n";
+    return kOk;
+  }
+  std::cout << "lab " << lab.folder() << "\n";
+  for (const Json& guest : state["guests"]) {
+    printf("%-8s %-8s %-12s %s\n", guest["name"].get<std::string>().c_str(),
+           guest["state"].get<std::string>().c_str(), guest["ip"].get<std::string>().c_str(),
+           guest["mac"].get<std::string>().c_str());
+  }
+  for (const Json& c : state["containers"]) {
+    printf("container %-12s on %-8s %s\n", c["name"].get<std::string>().c_str(),
+           c["guest"].get<std::string>().c_str(), c["ip"].get<std::string>().c_str());
+  }
+  for (const Json& port : state["ports"]) {
+    printf("wire %-12s %llu frames in, %llu out, %llu dropped\n",
+           port["name"].get<std::string>().c_str(), port["received"].get<unsigned long long>(),
+           port["sent"].get<unsigned long long>(), port["dropped"].get<unsigned long long>());
+  }
+  return kOk;
+}
+
+int run(Lab& lab, Argv args, bool json) {
+  if (args.size() < 2) throw Usage("run GUEST -- CMD…");
+  const std::string guest = args[0];
+  args.erase(args.begin());
+  if (args[0] == "--") args.erase(args.begin());
+  if (args.empty()) throw Usage("no command");
+  const auto process = lab.start(guest, args, {{"merge_stderr", false}});
+  std::string out, err;
+  bool stdin_open = true;
+  for (;;) {
+    pollfd entries[2] = {{process->fd(), POLLIN, 0}, {stdin_open ? 0 : -1, POLLIN, 0}};
+    Frame frame;
+    if (process->next(&frame, 0)) {
+      if (frame.type == FrameType::kStdout) {
+        json ? void(out += frame.payload) : void(std::cout << frame.payload << std::flush);
+      } else if (frame.type == FrameType::kStderr) {
+        json ? void(err += frame.payload) : void(std::cerr << frame.payload << std::flush);
+      }
+      if (process->ended()) break;
+      continue;
+    }
+    if (process->ended()) break;
+    if (poll(entries, 2, -1) < 0) continue;
+    if ((entries[1].revents & (POLLIN | POLLHUP | POLLERR | POLLNVAL)) != 0) {
+      char buffer[16384];
+      const ssize_t n = read(0, buffer, sizeof(buffer));
+      process->write(n > 0 ? std::string(buffer, static_cast<std::size_t>(n)) : std::string());
+      if (n <= 0) stdin_open = false;
+    }
+  }
+  const int code = process->wait(1).code;
+  if (json) std::cout << Json{{"code", code}, {"stdout", out}, {"stderr", err}}.dump() << "\n";
+  return code;
+}
+
+int shell(Lab& lab, Argv args, bool) {
+  if (args.size() != 1) throw Usage("shell GUEST");
+  const auto process = lab.start(args[0], {"bash", "-l"}, {{"tty", true}});
+  winsize size{};
+  if (ioctl(0, TIOCGWINSZ, &size) == 0) process->resize(size.ws_row, size.ws_col);
+  termios before{};
+  const bool terminal = tcgetattr(0, &before) == 0;
+  if (terminal) {
+    termios raw = before;
+    cfmakeraw(&raw);
+    tcsetattr(0, TCSANOW, &raw);
+  }
+  bool stdin_open = true;
+  while (!process->ended()) {
+    Frame frame;
+    if (process->next(&frame, 0)) {
+      if (frame.type == FrameType::kStdout) std::cout << frame.payload << std::flush;
+      continue;
+    }
+    pollfd entries[2] = {{process->fd(), POLLIN, 0}, {stdin_open ? 0 : -1, POLLIN, 0}};
+    if (poll(entries, 2, -1) < 0) continue;
+    if (entries[1].revents != 0) {
+      char buffer[4096];
+      const ssize_t n = read(0, buffer, sizeof(buffer));
+      process->write(n > 0 ? std::string(buffer, static_cast<std::size_t>(n)) : std::string());
+      if (n <= 0) stdin_open = false;
+    }
+  }
+  if (terminal) tcsetattr(0, TCSANOW, &before);
+  return process->wait(1).code;
+}
+
+int cp(Lab& lab, Argv args, bool) {
+  if (args.size() != 2) throw Usage("cp GUEST:PATH FILE | cp FILE GUEST:PATH");
+  const auto split = [](const std::string& text) -> std::pair<std::string, std::string> {
+    const std::size_t colon = text.find(':');
+    if (colon == std::string::npos || guest_index(text.substr(0, colon)) == 0) return {"", text};
+    return {text.substr(0, colon), text.substr(colon + 1)};
+  };
+  const auto [from_guest, from] = split(args[0]);
+  const auto [to_guest, to] = split(args[1]);
+  if (from_guest.empty() == to_guest.empty()) throw Usage("one of the two is GUEST:PATH");
+  if (!from_guest.empty()) {
+    const std::string bytes = lab.get(from_guest, from);
+    std::ofstream out(to, std::ios::binary);
+    out << bytes;
+    out.close();
+    if (!out) throw_errno(to);
+  } else {
+    std::ifstream in(from, std::ios::binary);
+    if (!in) throw_errno(from);
+    struct stat st;
+    if (stat(from.c_str(), &st) != 0) throw_errno(from);
+    const std::string bytes((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+    lab.put(to_guest, to, bytes, static_cast<int>(st.st_mode & 0777));
+  }
+  return kOk;
+}
+
+int container(Lab& lab, Argv args, bool json) {
+  if (args.empty()) throw Usage("container start|list|logs|rm");
+  const std::string verb = args[0];
+  args.erase(args.begin());
+  Containers containers(lab);
+  if (verb == "start") {
+    if (args.size() < 3) throw Usage("container start GUEST NAME -- CMD…");
+    const std::string guest = args[0], name = args[1];
+    args.erase(args.begin(), args.begin() + 2);
+    if (args[0] == "--") args.erase(args.begin());
+    const Container c = containers.start(guest, name, args);
+    if (json) {
+      std::cout << Json{{"name", c.name}, {"guest", c.guest}, {"ip", container_ip(c.number)}}.dump() << "\n";
+    } else {
+      std::cout << c.name << " on " << c.guest << ", " << container_ip(c.number) << "\n";
+    }
+    return kOk;
+  }
+  if (verb == "list") {
+    no_more(args);
+    Json all = Json::array();
+    for (const Container& c : containers.list()) {
+      const bool alive = containers.running(c);
+      all.push_back({{"name", c.name}, {"guest", c.guest}, {"ip", container_ip(c.number)},
+                     {"running", alive}, {"argv", c.argv}});
+      if (!json) {
+        printf("%-16s %-8s %-12s %s\n", c.name.c_str(), c.guest.c_str(), container_ip(c.number).c_str(),
+               alive ? "running" : "ended");
+      }
+    }
+    if (json) std::cout << all.dump() << "\n";
+    return kOk;
+  }
+  if (args.size() != 1) throw Usage("container " + verb + " NAME");
+  const Container c = containers.find(args[0]);
+  if (verb == "logs") {
+    const std::string text = containers.logs(c);
+    std::cout << (json ? Json{{"name", c.name}, {"log", text}}.dump() + "\n" : text);
+    return kOk;
+  }
+  if (verb == "rm") {
+    containers.remove(c);
+    return kOk;
+  }
+  throw Usage("container start|list|logs|rm");
+}
+
+int move(Lab& lab, Argv args, bool json) {
+  if (args.size() != 2) throw Usage("migrate CONTAINER TO");
+  const MoveReport report = migrate(lab, args[0], args[1], [](const std::string& s) { say("… " + s); });
+  if (json) {
+    std::cout << to_json(report).dump() << "\n";
+    return kOk;
+  }
+  for (const auto& [name, ms] : report.steps_ms) printf("%-22s %8.0f ms\n", name.c_str(), ms);
+  printf("%-22s %8.0f ms, %u QPs, image %.1f MiB\n", "stopped for", report.stop_ms, report.qps,
+         static_cast<double>(report.image_bytes) / 1048576.0);
+  return kOk;
+}
+
+volatile sig_atomic_t interrupted = 0;
+
+int capture(Lab& lab, Argv args, bool) {
+  const double seconds = std::atof(take_value(&args, "--seconds", "0").c_str());
+  if (args.size() != 2) throw Usage("capture GUEST FILE.pcap [--seconds N]");
+  lab.capture_start(args[0], std::filesystem::absolute(args[1]).string());
+  struct sigaction action {};
+  action.sa_handler = [](int) { interrupted = 1; };
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+  say("capturing to " + args[1] + (seconds > 0 ? "" : "; Ctrl-C ends it"));
+  for (double waited = 0; interrupted == 0 && (seconds == 0 || waited < seconds); waited += 0.1) usleep(100000);
+  lab.capture_stop(args[0]);
+  return kOk;
+}
+
+int down(Lab& lab, Argv args, bool) {
+  no_more(args);
+  lab.down();
+  return kOk;
+}
+
+const Command kCommands[] = {
+    {"up", "up [N] [--virtio] [--nic=PROPS] [--memory=MIB]",
+     "start N guests (2): home, away, peer, guest4, …; --virtio: a plain NIC beside, for Soft-RoCE", up},
+    {"status", "status", "guests, containers, wire", status},
+    {"run", "run GUEST -- CMD…", "run a command in a guest; its exit code is ours", run},
+    {"shell", "shell GUEST", "a shell in a guest", shell},
+    {"cp", "cp GUEST:PATH FILE | FILE GUEST:PATH", "copy a file", cp},
+    {"container", "container start GUEST NAME -- CMD… | list | logs NAME | rm NAME",
+     "containers with their own network namespace on the NIC", container},
+    {"migrate", "migrate CONTAINER TO", "move a container with its connections", move},
+    {"capture", "capture GUEST FILE.pcap [--seconds N]", "what is on the wire of a guest's NIC", capture},
+    {"down", "down", "stop everything; logs stay", down},
+};
+
+void print_help(FILE* out) {
+  fprintf(out, "Usage: godwit [--json] COMMAND …\n\nVMs with Godwit NICs on an emulated switch.\n\n");
+  for (const Command& c : kCommands) fprintf(out, "  %s\n      %s\n", c.usage, c.help);
+  fprintf(out,
+          "\n  --json   results as JSON on stdout\n  --help\n\n"
+          "The lab lives in $GODWIT_LAB (%s).\n"
+          "Exit codes: 0 done; 1 failed, one message on stderr says why; 2 wrong usage;\n"
+          "run and shell: the command's own.\n",
+          lab_folder().c_str());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  signal(SIGPIPE, SIG_IGN);
+  Argv args(argv + 1, argv + argc);
+  if (args.size() == 6 && args[0] == "_daemon") {
+    LabOptions options;
+    options.guests = std::atoi(args[2].c_str());
+    options.virtio = args[3] == "1";
+    options.memory_mib = std::atoi(args[4].c_str());
+    options.nic_options = args[5];
+    try {
+      return run_daemon(args[1], options);
+    } catch (const std::exception& error) {
+      std::cerr << "godwit: " << error.what() << "\n";
+      return kFailed;
+    }
+  }
+  const bool json = take_flag(&args, "--json");
+  if (args.empty()) {
+    print_help(stderr);
+    return kUsage;
+  }
+  if (args[0] == "--help" || args[0] == "help") {
+    print_help(stdout);
+    return kOk;
+  }
+  for (const Command& command : kCommands) {
+    if (args[0] != command.name) continue;
+    Argv rest(args.begin() + 1, args.end());
+    if (take_flag(&rest, "--help")) {
+      printf("Usage: godwit [--json] %s\n%s\n", command.usage, command.help);
+      return kOk;
+    }
+    Lab lab(lab_folder());
+    try {
+      return command.run(lab, rest, json);
+    } catch (const Usage& error) {
+      std::cerr << "godwit " << command.name << ": " << error.what() << "\nUsage: godwit "
+                << command.usage << "\n";
+      return kUsage;
+    } catch (const std::exception& error) {
+      if (json) std::cout << Json{{"error", error.what()}}.dump() << "\n";
+      std::cerr << "godwit " << command.name << ": " << error.what() << "\n";
+      return kFailed;
+    }
+  }
+  std::cerr << "godwit: unknown command " << args[0] << "; see godwit --help\n";
+  return kUsage;
+}
