@@ -7,7 +7,6 @@
 #include <spawn.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,33 +15,25 @@
 #include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 
 #include "error.h"
+#include "interrupt.h"
 #include "plan.h"
+#include "unix_socket.h"
 
 namespace godwit::lab {
 namespace {
 
 using Json = nlohmann::json;
 
+constexpr const char* kMarker = "/.godwit-lab";
+
 double now_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-int connect_control(const std::string& folder) {
-  const std::string path = folder + "/control";
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof(address.sun_path)) throw Error(path + ": longer than a socket's name");
-  memcpy(address.sun_path, path.data(), path.size());
-  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) throw_errno("socket");
-  if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
-    close(fd);
-    return -1;
-  }
-  return fd;
-}
+int connect_control(const std::string& folder) { return connect_unix(folder + "/control"); }
 
 void send_all(int fd, const std::string& bytes) {
   std::size_t at = 0;
@@ -244,11 +235,10 @@ void Lab::up(const LabOptions& options, const std::function<void(const std::stri
       throw Error(build + file + " is not built: make all");
     }
   }
-  std::error_code ignored;
-  std::filesystem::remove_all(folder_, ignored);
+  claim_folder();
+  clear_folder();
   std::filesystem::create_directories(folder_ + "/log");
   std::filesystem::create_directories(folder_ + "/share");
-  chmod(folder_.c_str(), 0700);
 
   const std::string log = folder_ + "/log/lab";
   const std::string program = build + "/bin/godwit";
@@ -279,6 +269,12 @@ void Lab::up(const LabOptions& options, const std::function<void(const std::stri
   const double deadline = now_seconds() + 180;
   std::size_t ready = 0;
   for (;;) {
+    if (interrupted()) {
+      kill(pid, SIGTERM);
+      waitpid(pid, nullptr, 0);
+      clear_folder();
+      throw Error("interrupted");
+    }
     if (waitpid(pid, nullptr, WNOHANG) == pid) throw Error("the lab does not start; log: " + log);
     usleep(100000);
     if (!is_up()) {
@@ -319,9 +315,26 @@ void Lab::down() {
       usleep(50000);
     }
   }
+  if (std::filesystem::exists(folder_ + kMarker)) clear_folder();
+}
+
+// $GODWIT_LAB may name any folder: only one that is empty or was a lab is made a lab.
+void Lab::claim_folder() const {
+  namespace fs = std::filesystem;
+  fs::create_directories(folder_);
+  if (!fs::exists(folder_ + kMarker) && !fs::is_empty(folder_)) {
+    throw Error(folder_ + " is not empty and no lab: choose another $GODWIT_LAB");
+  }
+  if (!std::ofstream(folder_ + kMarker)) throw_errno(folder_ + kMarker);
+  chmod(folder_.c_str(), 0700);
+}
+
+// Logs stay until the next lab is started here.
+void Lab::clear_folder() const {
   std::error_code ignored;
   for (const auto& entry : std::filesystem::directory_iterator(folder_, ignored)) {
-    if (entry.path().filename() != "log") std::filesystem::remove_all(entry.path(), ignored);
+    const std::string name = entry.path().filename();
+    if (name != "log" && "/" + name != kMarker) std::filesystem::remove_all(entry.path(), ignored);
   }
 }
 

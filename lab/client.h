@@ -96,6 +96,9 @@ class Lab {
   void capture_stop(const std::string& guest) const;
 
  private:
+  void claim_folder() const;
+  void clear_folder() const;
+
   std::string folder_;
 };
 

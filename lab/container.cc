@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "container.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <fstream>
 #include <regex>
 #include <sstream>
@@ -10,17 +15,23 @@
 #include "plan.h"
 
 namespace godwit::lab {
-namespace {
-
 using Json = nlohmann::json;
 
-std::string quoted(const std::string& text) {
-  std::string out = "'";
-  for (const char c : text) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return out + "'";
-}
+// One command at a time changes the list.
+class Containers::Lock {
+ public:
+  explicit Lock(const std::string& file)
+      : fd_(open((file + ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)) {
+    if (fd_ < 0) throw_errno(file + ".lock");
+    while (flock(fd_, LOCK_EX) != 0 && errno == EINTR) continue;
+  }
+  ~Lock() { close(fd_); }
+  Lock(const Lock&) = delete;
+  Lock& operator=(const Lock&) = delete;
 
-}  // namespace
+ private:
+  int fd_;
+};
 
 std::string Containers::file() const { return lab_.folder() + "/containers.json"; }
 
@@ -92,33 +103,51 @@ Container Containers::start(const std::string& guest, const std::string& name, c
   }
   if (argv.empty()) throw Error("no command");
   if (guest_index(guest) == 0) throw Error("no guest " + guest);
-  std::vector<Container> all = list();
   Container c;
   c.name = name;
   c.guest = guest;
   c.argv = argv;
-  for (const Container& other : all) {
-    if (other.name == name) throw Error(name + " is there already, on " + other.guest);
+  add(&c);
+  try {
+    create(c);
+  } catch (const Error&) {
+    remove(c);
+    throw;
   }
-  for (int number = 1; number <= kMaxContainers && c.number == 0; ++number) {
+  return c;
+}
+
+// Gives it a number, and enters it into the list.
+void Containers::add(Container* c) {
+  const Lock lock(file());
+  std::vector<Container> all = list();
+  for (const Container& other : all) {
+    if (other.name == c->name) throw Error(c->name + " is there already, on " + other.guest);
+  }
+  for (int number = 1; number <= kMaxContainers && c->number == 0; ++number) {
     const bool taken = std::any_of(all.begin(), all.end(),
                                    [number](const Container& o) { return o.number == number; });
-    if (!taken) c.number = number;
+    if (!taken) c->number = number;
   }
-  if (c.number == 0) throw Error("too many containers");
+  if (c->number == 0) throw Error("too many containers");
+  all.push_back(*c);
+  save(all);
+}
 
+// Root, network namespace, runc's bundle; and runs it.
+void Containers::create(const Container& c) const {
   const std::string f = folder(c);
-  lab_.must(guest, "test ! -e " + f + " || { echo " + f + " is in the way; exit 1; }");
-  make_network(c, guest, false);
-  make_root(c, guest);
-  lab_.must(guest, "set -e\ncd " + f + "\nrm -f config.json\nrunc spec\nmkdir -p upper/etc upper/var/log\n"
+  lab_.must(c.guest, "test ! -e " + f + " || { echo " + f + " is in the way; exit 1; }");
+  make_network(c, c.guest, false);
+  make_root(c, c.guest);
+  lab_.must(c.guest, "set -e\ncd " + f + "\nrm -f config.json\nrunc spec\nmkdir -p upper/etc upper/var/log\n"
                    "cp /etc/hosts upper/etc/hosts\nmount -o remount root\n");
-  Json config = Json::parse(lab_.get(guest, f + "/config.json"));
+  Json config = Json::parse(lab_.get(c.guest, f + "/config.json"));
   Json& process = config["process"];
   process["terminal"] = false;
   // No descriptor of the container may be a file of the host: CRIU refuses it.
   Argv wrapped = {"/bin/sh", "-c", "exec \"$@\" < /dev/null > /var/log/container 2>&1", "sh"};
-  wrapped.insert(wrapped.end(), argv.begin(), argv.end());
+  wrapped.insert(wrapped.end(), c.argv.begin(), c.argv.end());
   process["args"] = wrapped;
   process["cwd"] = "/";
   process["rlimits"] = Json::array();
@@ -126,13 +155,13 @@ Container Containers::start(const std::string& guest, const std::string& name, c
       {{"type", "RLIMIT_MEMLOCK"}, {"hard", 1ULL << 40}, {"soft", 1ULL << 40}});
   process["rlimits"].push_back({{"type", "RLIMIT_NOFILE"}, {"hard", 4096}, {"soft", 4096}});
   config["root"] = {{"path", "root"}, {"readonly", false}};
-  config["hostname"] = name;
+  config["hostname"] = c.name;
   for (Json& ns : config["linux"]["namespaces"]) {
-    if (ns["type"] == "network") ns["path"] = "/run/netns/" + name;
+    if (ns["type"] == "network") ns["path"] = "/run/netns/" + c.name;
   }
   // The RDMA device nodes, as they are in the guest.
   const std::string nodes = lab_.must(
-      guest, "for n in /dev/infiniband/*; do [ -c $n ] && stat -c '%n %Hr %Lr' $n; done; true");
+      c.guest, "for n in /dev/infiniband/*; do [ -c $n ] && stat -c '%n %Hr %Lr' $n; done; true");
   std::istringstream lines(nodes);
   std::string path;
   int major, minor;
@@ -151,12 +180,9 @@ Container Containers::start(const std::string& guest, const std::string& name, c
                                                        {"minor", minor},
                                                        {"access", "rwm"}});
   }
-  lab_.put(guest, f + "/config.json", config.dump(1));
-  lab_.must(guest, "cd " + f + " && runc run -d " + name +
+  lab_.put(c.guest, f + "/config.json", config.dump(1));
+  lab_.must(c.guest, "cd " + f + " && runc run -d " + c.name +
                        " < /dev/null > runc.log 2>&1 || { cat runc.log; exit 1; }");
-  all.push_back(c);
-  save(all);
-  return c;
 }
 
 bool Containers::running(const Container& c) const {
@@ -171,16 +197,25 @@ std::string Containers::logs(const Container& c) const {
   return lab_.shell(c.guest, "cat " + folder(c) + "/root/var/log/container").out;
 }
 
+// With a guest that has died its containers are gone as well.
 void Containers::remove(const Container& c) {
-  lab_.must(c.guest, "runc delete --force " + c.name + " 2>/dev/null\n" + "ip netns del " + c.name +
-                         " 2>/dev/null\numount " + folder(c) + "/root 2>/dev/null\nrm -rf " +
-                         quoted(folder(c)) + "\ntrue");
+  bool alive = false;
+  for (const Json& guest : lab_.status()["guests"]) {
+    alive |= guest["name"] == c.guest && guest["state"] == "ready";
+  }
+  if (alive) {
+    lab_.must(c.guest, "runc delete --force " + c.name + " 2>/dev/null\n" + "ip netns del " + c.name +
+                           " 2>/dev/null\numount " + folder(c) + "/root 2>/dev/null\nrm -rf " +
+                           folder(c) + "\ntrue");
+  }
+  const Lock lock(file());
   std::vector<Container> all = list();
   std::erase_if(all, [&c](const Container& o) { return o.name == c.name; });
   save(all);
 }
 
 void Containers::relocate(const std::string& name, const std::string& guest) {
+  const Lock lock(file());
   std::vector<Container> all = list();
   for (Container& c : all) {
     if (c.name == name) c.guest = guest;

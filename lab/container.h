@@ -39,6 +39,10 @@ class Containers {
   [[nodiscard]] static std::string folder(const Container& container);
 
  private:
+  class Lock;
+
+  void add(Container* container);
+  void create(const Container& container) const;
   [[nodiscard]] std::string file() const;
   void save(const std::vector<Container>& all) const;
 

@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -20,6 +19,7 @@
 #include "guest.h"
 #include "plan.h"
 #include "switch.h"
+#include "unix_socket.h"
 
 namespace godwit::lab {
 namespace {
@@ -32,11 +32,11 @@ class Daemon;
 // "stream" the connection carries frames of one stream of a guest's agent.
 class Client {
  public:
-  Client(Daemon& daemon, int fd);
+  Client(Daemon& daemon, int fd, std::uint64_t number);
   ~Client();
   void reply(const Json& answer);
   void send_frame(FrameType type, const std::string& payload);
-  void guest_ended() { stream_ = 0; }
+  [[nodiscard]] std::uint64_t number() const { return number_; }
 
  private:
   static gboolean on_io(gint fd, GIOCondition condition, gpointer data);
@@ -48,6 +48,7 @@ class Client {
 
   Daemon& daemon_;
   int fd_;
+  std::uint64_t number_;
   guint source_ = 0;
   bool writing_ = false;
   bool framed_ = false;
@@ -99,7 +100,8 @@ class Daemon {
     return nullptr;
   }
 
-  Json handle(const Json& request) {
+  // The answer; null: it comes later.
+  Json handle(Client& client, const Json& request) {
     const std::string op = request.value("op", "");
     if (op == "status") return status();
     if (op == "down") {
@@ -116,14 +118,24 @@ class Daemon {
       return {{"error", "no guest " + request.value("guest", std::string("?")) + "; see 'godwit status'"}};
     }
     if (op == "qmp") {
-      const Json answer = Json::parse(target->qmp(request.at("command").dump()), nullptr, false);
-      return {{"ok", true}, {"answer", answer.is_discarded() ? Json() : answer}};
+      // The client may have gone when QEMU answers.
+      target->qmp(request.at("command"), [this, number = client.number()](const Json& answer) {
+        if (Client* asker = find(number)) asker->reply({{"ok", true}, {"answer", answer}});
+      });
+      return {};
     }
     if (op == "kill") {
       target->kill();
       return {{"ok", true}};
     }
     return {{"error", "unknown request " + op}};
+  }
+
+  Client* find(std::uint64_t number) {
+    for (auto& client : clients_) {
+      if (client->number() == number) return client.get();
+    }
+    return nullptr;
   }
 
   void remove(Client* client) {
@@ -157,11 +169,8 @@ class Daemon {
   }
 
   void listen() {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
     const std::string path = socket_path();
-    if (path.size() >= sizeof(address.sun_path)) throw Error(path + ": longer than a socket's name");
-    memcpy(address.sun_path, path.data(), path.size());
+    const sockaddr_un address = unix_address(path);
     unlink(path.c_str());
     listener_ = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (bind(listener_, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 ||
@@ -175,7 +184,9 @@ class Daemon {
   static gboolean on_connect(gint fd, GIOCondition, gpointer data) {
     Daemon& daemon = *static_cast<Daemon*>(data);
     const int client = accept4(fd, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (client >= 0) daemon.clients_.push_back(std::make_unique<Client>(daemon, client));
+    if (client >= 0) {
+      daemon.clients_.push_back(std::make_unique<Client>(daemon, client, ++daemon.last_client_));
+    }
     return G_SOURCE_CONTINUE;
   }
 
@@ -189,11 +200,15 @@ class Daemon {
   Switch switch_;
   GMainLoop* loop_ = nullptr;
   int listener_ = -1;
+  std::uint64_t last_client_ = 0;
   std::vector<std::unique_ptr<Guest>> guests_;
   std::vector<std::unique_ptr<Client>> clients_;
 };
 
-Client::Client(Daemon& daemon, int fd) : daemon_(daemon), fd_(fd) { watch(); }
+Client::Client(Daemon& daemon, int fd, std::uint64_t number)
+    : daemon_(daemon), fd_(fd), number_(number) {
+  watch();
+}
 
 Client::~Client() {
   if (guest_ != nullptr && stream_ != 0) guest_->close_stream(stream_);
@@ -255,7 +270,8 @@ void Client::handle_line(const std::string& line) {
   }
   try {
     if (request.value("op", "") != "stream") {
-      reply(daemon_.handle(request));
+      const Json answer = daemon_.handle(*this, request);
+      if (!answer.is_null()) reply(answer);
       return;
     }
     guest_ = daemon_.guest(request.value("guest", ""));

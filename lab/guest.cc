@@ -3,38 +3,24 @@
 
 #include <fcntl.h>
 #include <glib-unix.h>
-#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <tuple>
 #include <vector>
 
 #include "error.h"
 #include "plan.h"
+#include "unix_socket.h"
 
 namespace godwit::lab {
 namespace {
-
-int connect_unix(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof(address.sun_path)) return -1;
-  memcpy(address.sun_path, path.data(), path.size());
-  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return -1;
-  if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
-    close(fd);
-    return -1;
-  }
-  return fd;
-}
 
 // /dev/kvm may be there on processors without VMX and SVM; what is behind it then emulates, and is
 // far slower than TCG. $GODWIT_ACCEL decides otherwise.
@@ -145,6 +131,7 @@ void Guest::on_exit(GPid pid, gint, gpointer data) {
   guest.exit_source_ = 0;
   guest.pid_ = 0;
   guest.state_ = State::kDead;
+  guest.qmp_.disconnect(guest.name_ + " has died; log: " + guest.log_file());
   auto streams = std::move(guest.streams_);
   guest.streams_.clear();
   for (auto& [id, receive] : streams) {
@@ -241,41 +228,10 @@ void Guest::close_stream(std::uint32_t stream) {
   if (streams_.erase(stream) != 0) send(stream, FrameType::kSignal, "{\"signal\": 9}");
 }
 
-std::string Guest::qmp(const std::string& command) {
-  const int fd = connect_unix(options_.folder + "/" + name_ + ".qmp");
-  if (fd < 0) throw Error(name_ + ": no QMP");
-  std::string text = "{\"execute\": \"qmp_capabilities\"}\n" + command + "\n";
-  std::string buffer;
-  std::string answer;
-  int answers = 0;
-  if (::send(fd, text.data(), text.size(), MSG_NOSIGNAL) < 0) {
-    close(fd);
-    throw_errno(name_ + ": QMP");
-  }
-  const gint64 deadline = g_get_monotonic_time() + 10 * G_USEC_PER_SEC;
-  while (answers < 2) {
-    pollfd entry{fd, POLLIN, 0};
-    const gint64 left = deadline - g_get_monotonic_time();
-    char bytes[4096];
-    ssize_t n = 0;
-    if (left <= 0 || poll(&entry, 1, static_cast<int>(left / 1000) + 1) <= 0 ||
-        (n = read(fd, bytes, sizeof(bytes))) <= 0) {
-      close(fd);
-      throw Error(name_ + ": no answer by QMP");
-    }
-    buffer.append(bytes, static_cast<std::size_t>(n));
-    for (std::size_t end; (end = buffer.find('\n')) != std::string::npos;) {
-      const std::string line = buffer.substr(0, end);
-      buffer.erase(0, end + 1);
-      if (line.find("\"return\"") == std::string::npos && line.find("\"error\"") == std::string::npos) {
-        continue;  // greeting, events
-      }
-      ++answers;
-      answer = line;
-    }
-  }
-  close(fd);
-  return answer;
+void Guest::qmp(nlohmann::json command, Qmp::Done done) {
+  // Fails only before QEMU listens, and then the answer says so.
+  std::ignore = qmp_.connect(options_.folder + "/" + name_ + ".qmp");
+  qmp_.execute(std::move(command), std::move(done));
 }
 
 }  // namespace godwit::lab

@@ -13,6 +13,7 @@
 #include <string>
 
 #include "frame.h"
+#include "qmp.h"
 
 namespace godwit::lab {
 
@@ -48,8 +49,7 @@ class Guest {
   void send(std::uint32_t stream, FrameType type, const std::string& payload);
   void close_stream(std::uint32_t stream);  // kills what still runs in it
 
-  // One QMP command (JSON text); its answer, or an error, as JSON text.
-  std::string qmp(const std::string& command);
+  void qmp(nlohmann::json command, Qmp::Done done);
 
   void kill();
 
@@ -75,6 +75,7 @@ class Guest {
   std::string to_agent_;
   std::map<std::uint32_t, Receive> streams_;
   std::uint32_t next_stream_ = 1;
+  Qmp qmp_;
   gint64 started_ = 0;
   double ready_seconds_ = 0;
 };

@@ -23,6 +23,7 @@
 #include "container.h"
 #include "daemon.h"
 #include "error.h"
+#include "interrupt.h"
 #include "migrate.h"
 #include "plan.h"
 
@@ -75,18 +76,29 @@ void no_more(const Argv& args) {
   if (!args.empty()) throw Usage("unexpected: " + args.front());
 }
 
+int number(const std::string& what, const std::string& text, int least, int most) {
+  char* end = nullptr;
+  const long value = std::strtol(text.c_str(), &end, 10);
+  if (text.empty() || *end != 0 || value < least || value > most) {
+    throw Usage(what + ": \"" + text + "\" is not a number from " + std::to_string(least) + " to " +
+                std::to_string(most));
+  }
+  return static_cast<int>(value);
+}
+
 void say(const std::string& text) { std::cerr << text << std::endl; }
 
 int up(Lab& lab, Argv args, bool json) {
   LabOptions options;
   options.virtio = take_flag(&args, "--virtio");
   options.nic_options = take_value(&args, "--nic", "");
-  options.memory_mib = std::atoi(take_value(&args, "--memory", "1536").c_str());
+  options.memory_mib = number("--memory", take_value(&args, "--memory", "1536"), 512, 1 << 20);
   if (!args.empty()) {
-    options.guests = std::atoi(args[0].c_str());
+    options.guests = number("N", args[0], 1, kMaxGuests);
     args.erase(args.begin());
   }
   no_more(args);
+  catch_interrupts();
   lab.up(options, say);
   if (json) std::cout << lab.status().dump() << "\n";
   return kOk;
@@ -224,6 +236,7 @@ int container(Lab& lab, Argv args, bool json) {
     if (args.size() < 3) throw Usage("container start GUEST NAME -- CMD…");
     const std::string guest = args[0], name = args[1];
     args.erase(args.begin(), args.begin() + 2);
+    catch_interrupts();  // a container is started or it is not
     if (args[0] == "--") args.erase(args.begin());
     const Container c = containers.start(guest, name, args);
     if (json) {
@@ -256,6 +269,7 @@ int container(Lab& lab, Argv args, bool json) {
     return kOk;
   }
   if (verb == "rm") {
+    catch_interrupts();
     containers.remove(c);
     return kOk;
   }
@@ -264,6 +278,7 @@ int container(Lab& lab, Argv args, bool json) {
 
 int move(Lab& lab, Argv args, bool json) {
   if (args.size() != 2) throw Usage("migrate CONTAINER TO");
+  catch_interrupts();
   const MoveReport report = migrate(lab, args[0], args[1], [](const std::string& s) { say("… " + s); });
   if (json) {
     std::cout << to_json(report).dump() << "\n";
@@ -275,18 +290,13 @@ int move(Lab& lab, Argv args, bool json) {
   return kOk;
 }
 
-volatile sig_atomic_t interrupted = 0;
-
 int capture(Lab& lab, Argv args, bool) {
-  const double seconds = std::atof(take_value(&args, "--seconds", "0").c_str());
+  const int seconds = number("--seconds", take_value(&args, "--seconds", "0"), 0, 1 << 20);
   if (args.size() != 2) throw Usage("capture GUEST FILE.pcap [--seconds N]");
   lab.capture_start(args[0], std::filesystem::absolute(args[1]).string());
-  struct sigaction action {};
-  action.sa_handler = [](int) { interrupted = 1; };
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
+  catch_interrupts();
   say("capturing to " + args[1] + (seconds > 0 ? "" : "; Ctrl-C ends it"));
-  for (double waited = 0; interrupted == 0 && (seconds == 0 || waited < seconds); waited += 0.1) usleep(100000);
+  for (double waited = 0; !interrupted() && (seconds == 0 || waited < seconds); waited += 0.1) usleep(100000);
   lab.capture_stop(args[0]);
   return kOk;
 }

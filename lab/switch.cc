@@ -3,13 +3,13 @@
 
 #include <glib-unix.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
 
 #include "error.h"
+#include "unix_socket.h"
 
 namespace godwit::lab {
 namespace {
@@ -18,14 +18,6 @@ constexpr std::size_t kMaxQueued = 16 << 20;  // bytes for one port
 constexpr std::size_t kMaxFrame = 65536;
 constexpr std::size_t kMaxLearned = 4096;
 constexpr int kBatch = 64;
-
-sockaddr_un address_of(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof(address.sun_path)) throw Error(path + ": longer than a socket's name");
-  memcpy(address.sun_path, path.data(), path.size());
-  return address;
-}
 
 }  // namespace
 
@@ -51,7 +43,7 @@ std::string Switch::add_port(const std::string& name) {
   if (port->fd < 0) throw_errno("socket");
   const int buffer = 4 << 20;
   setsockopt(port->fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof(buffer));
-  const sockaddr_un address = address_of(port->own_path);
+  const sockaddr_un address = unix_address(port->own_path);
   if (bind(port->fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
     throw_errno(port->own_path);
   }
@@ -105,7 +97,7 @@ void Switch::forward(Port& from, std::string_view frame) {
 bool Switch::try_send(Port& to, std::string_view frame, bool* gone) {
   *gone = false;
   if (!to.connected) {
-    const sockaddr_un address = address_of(to.guest_path);
+    const sockaddr_un address = unix_address(to.guest_path);
     if (connect(to.fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
       *gone = true;
       return true;
