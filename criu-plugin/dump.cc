@@ -204,21 +204,16 @@ int freeze(Frozen* frozen, std::uint64_t move) {
     godwit_error("cannot dump a frozen context: %s", strerror(-ret));
     return ret;
   }
-  for (const godwit_record& record : records) {
-    if (record.type == GODWIT_RECORD_CONTEXT)
-      frozen->image->set_doorbell_page(record.number);
-    else
-      to_object(record, area, frozen->image->add_objects());
-    if (record.type == GODWIT_RECORD_CQ && record.channel) {
-      bool known = false;
-      for (const auto& channel : frozen->image->channels())
-        known |= channel.cookie() == record.channel;
-      if (!known) frozen->image->add_channels()->set_cookie(record.channel);
-    }
-  }
+  to_context(records, area, frozen->image);
   godwit_info("context at doorbell page %u frozen: %zu objects", frozen->image->doorbell_page(),
               records.size());
   return 0;
+}
+
+// An orchestrator that has reserved QPNs for this move says under which id. 0: any will do.
+std::uint64_t wanted_move() {
+  const char* text = getenv("GODWIT_MOVE");
+  return text ? std::strtoull(text, nullptr, 16) : 0;
 }
 
 /*
@@ -237,7 +232,7 @@ int scan() {
     if (int ret = add_context(item)) return ret;
   for (const Frozen& frozen : dump.contexts)
     if (int ret = refuse_unknown_objects(frozen)) return ret;
-  std::uint64_t move = 0;
+  std::uint64_t move = wanted_move();
   while (move == 0)
     if (getrandom(&move, sizeof(move), 0) != sizeof(move)) return -EIO;
   dump.image.set_version(kImageVersion);

@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "godwit_state.h"
 #include "image.h"
 #include "uverbs.h"
 
@@ -31,10 +32,15 @@ constexpr int kOk = 0, kFailed = 1, kUsage = 2;
 const char kHelp[] =
     R"(usage: godwit-cr COMMAND [OPTIONS]
 
+  plan --pid PID --move ID DIR
+                               write what the processes in PID's pid namespace would bring
+                               along, without stopping them: DIR serves show and check, but
+                               nothing can be restored from it
   move-id DIR                  print the id of the checkpoint in DIR (16 hex digits)
   show DIR [--json]            what the checkpoint holds
-  check DIR [--reserve SEC]    can it be restored on this machine? GIDs, GID indexes,
-                               QPNs; --reserve keeps the QPNs for SEC seconds
+  check DIR [--reserve SEC]    can it be restored on this machine? GIDs, GID indexes, path MTU,
+                               completion vectors, QPNs; --reserve keeps the QPNs for SEC
+                               seconds
   commit --move ID             start the time to live of the tombstones of a checkpoint
   drop --move ID               destroy its tombstones and reservations at once
   list [--json]                all tombstones on this NIC
@@ -89,14 +95,16 @@ std::string find_node(std::string* device) {
   return {};
 }
 
-int open_device(Options& options, Fd* context) {
+int open_device(Options& options, Fd* context, std::uint32_t* comp_vectors = nullptr) {
   std::string node = find_node(&options.device);
   if (node.empty())
     return fail("no godwit RDMA device here: is the module loaded, and /dev/infiniband there?");
   context->reset(open(node.c_str(), O_RDWR | O_CLOEXEC));
   if (!context->valid()) return fail(node + ": " + std::strerror(errno));
   godwit_uresp_context response = {};
-  int ret = get_context(context->get(), false, &response);
+  std::uint32_t vectors = 0;
+  int ret = get_context(context->get(), false, &response, &vectors);
+  if (comp_vectors) *comp_vectors = vectors;
   return ret ? fail(node + ": cannot make a context: " + std::strerror(-ret)) : kOk;
 }
 
@@ -166,17 +174,44 @@ int find_gid(const std::string& device, const std::string& gid) {
   return -1;
 }
 
+// Longest RoCE v2 packet of a path MTU (IB_MTU_*) without its Ethernet header: what the kernel takes
+// off a netdev's MTU.
+unsigned packet_bytes(std::uint32_t path_mtu) {
+  constexpr unsigned kIp6 = 40, kUdp = 8, kBth = 12, kXrcEth = 4, kAtomicEth = 28, kIcrc = 4;
+  return (128u << path_mtu) + kIp6 + kUdp + kBth + kXrcEth + kAtomicEth + kIcrc;
+}
+
+// Of the NIC itself: a GID's own netdev may be in another network namespace.
+unsigned netdev_mtu(const std::string& device) {
+  std::string text;
+  unsigned mtu = 0;
+  DIR* dir = opendir(("/sys/class/infiniband/" + device + "/device/net").c_str());
+  while (dirent* entry = dir ? readdir(dir) : nullptr)
+    if (entry->d_name[0] != '.') text = entry->d_name;
+  if (dir) closedir(dir);
+  std::ifstream("/sys/class/net/" + text + "/mtu") >> mtu;
+  return mtu;
+}
+
 int check(Options& options) {
   image::Image image;
   if (int ret = load_image(options, &image)) return ret;
   Fd context;
-  if (int ret = open_device(options, &context)) return ret;
+  std::uint32_t comp_vectors = 0;
+  if (int ret = open_device(options, &context, &comp_vectors)) return ret;
+  const unsigned mtu = netdev_mtu(options.device);
   std::vector<std::uint32_t> qpns;
   for (const auto& saved : image.contexts())
     for (const auto& object : saved.objects()) {
+      if (object.type() == GODWIT_RECORD_CQ && object.comp_vector() >= comp_vectors)
+        return fail("a CQ uses completion vector " + std::to_string(object.comp_vector()) +
+                    ", this NIC has " + std::to_string(comp_vectors));
       if (object.type() != GODWIT_RECORD_QP) continue;
       qpns.push_back(object.number());
       if (!object.has_av()) continue;
+      if (object.path_mtu() && packet_bytes(object.path_mtu()) > mtu)
+        return fail("QP with path MTU " + std::to_string(128u << object.path_mtu()) +
+                    ": the NIC's MTU of " + std::to_string(mtu) + " is too small for it");
       int index = find_gid(options.device, object.own_gid());
       if (index < 0)
         return fail("GID " + gid_text(object.own_gid()) +
@@ -198,8 +233,7 @@ int check(Options& options) {
       return fail(ret == -EEXIST ? "a QPN of the checkpoint is taken on this NIC"
                                  : std::string("cannot reserve QPNs: ") + std::strerror(-ret));
   }
-  if (!options.reserve_seconds) move_drop(context.get(), image.move());
-  return kOk;
+  return kOk;  // without --reserve it is over in a second: DROP would take tombstones as well
 }
 
 int commit_or_drop(Options& options) {
@@ -253,9 +287,9 @@ std::uint64_t pid_namespace(int pid) {
   return stat(("/proc/" + std::to_string(pid) + "/ns/pid").c_str(), &st) ? 0 : st.st_ino;
 }
 
-// Sums over the contexts of all processes in the namespace; each context once.
-int sum_status(int pid, godwit_status_out* sum) {
-  *sum = {};
+// The contexts of all processes in the pid namespace of `pid`, each once.
+template <typename Function>
+int for_each_context(int pid, Function function) {
   std::vector<std::uint64_t> seen;
   const std::uint64_t space = pid_namespace(pid);
   if (!space) return fail("no process " + std::to_string(pid));
@@ -266,23 +300,63 @@ int sum_status(int pid, godwit_status_out* sum) {
     for (int number : numbers_in("/proc/" + std::to_string(other) + "/fd")) {
       struct stat st;
       std::string path = "/proc/" + std::to_string(other) + "/fd/" + std::to_string(number);
-      if (stat(path.c_str(), &st) || godwit_device_of(st).empty()) continue;
+      if (stat(path.c_str(), &st)) continue;
+      const std::string device = godwit_device_of(st);
+      if (device.empty()) continue;
       Fd fd(static_cast<int>(syscall(SYS_pidfd_getfd, pidfd.get(), number, 0)));
       std::uint64_t cookie = 0;
-      godwit_status_out one = {};
-      if (!fd.valid() || context_cookie(fd.get(), &cookie) || status(fd.get(), &one)) continue;
+      if (!fd.valid() || context_cookie(fd.get(), &cookie)) continue;
       bool known = false;
       for (std::uint64_t c : seen) known |= c == cookie;
       if (known) continue;
       seen.push_back(cookie);
-      sum->qps += one.qps;
-      sum->stopped += one.stopped;
-      sum->paused += one.paused;
-      sum->resuming += one.resuming;
-      sum->error += one.error;
+      if (int ret = function(fd.get(), device, path)) return ret;
     }
   }
   return kOk;
+}
+
+int sum_status(int pid, godwit_status_out* sum) {
+  *sum = {};
+  return for_each_context(pid, [sum](int fd, const std::string&, const std::string&) {
+    godwit_status_out one = {};
+    if (status(fd, &one)) return kOk;  // it has just gone
+    sum->qps += one.qps;
+    sum->stopped += one.stopped;
+    sum->paused += one.paused;
+    sum->resuming += one.resuming;
+    sum->error += one.error;
+    return kOk;
+  });
+}
+
+int plan(const Options& options) {
+  if (options.pid <= 0) return fail("--pid PID is missing");
+  if (!options.move) return fail("--move ID is missing");
+  image::Image image;
+  image.set_version(kImageVersion);
+  image.set_move(options.move);
+  image.set_driver_abi(GODWIT_UVERBS_ABI);
+  image.set_state_version(GODWIT_STATE_VERSION);
+  image.set_device("");
+  int ret = for_each_context(
+      options.pid, [&image](int fd, const std::string& device, const std::string& path) {
+        std::vector<godwit_record> records;
+        std::vector<std::uint8_t> area;
+        godwit_dump_out out;
+        if (int error = dump(fd, &records, &area, &out))
+          return fail("cannot read the objects of a context: " + std::string(strerror(-error)));
+        image.set_device(device);
+        auto* context = image.add_contexts();
+        context->set_path(path);
+        to_context(records, area, context);
+        return kOk;
+      });
+  if (ret) return ret;
+  Fd directory(open(options.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directory.valid()) return fail(options.directory + ": " + std::strerror(errno));
+  const std::string error = write_image(directory.get(), image);
+  return error.empty() ? kOk : fail(options.directory + ": " + error);
 }
 
 int show_status(const Options& options) {
@@ -328,8 +402,9 @@ int run(int argc, char** argv) {
     else return usage("too many arguments: " + arg);
   }
   const std::string& command = options.command;
-  if (command == "move-id" || command == "show" || command == "check") {
+  if (command == "move-id" || command == "show" || command == "check" || command == "plan") {
     if (options.directory.empty()) return usage(command + ": DIR is missing");
+    if (command == "plan") return plan(options);
     if (command == "show") return show(options);
     if (command == "check") return check(options);
     image::Image image;

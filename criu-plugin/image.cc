@@ -237,6 +237,21 @@ void to_object(const godwit_record& record, const std::vector<std::uint8_t>& sta
     object->set_state(state_area.data() + record.state_offset, record.state_length);
 }
 
+void to_context(const std::vector<godwit_record>& records,
+                const std::vector<std::uint8_t>& state_area, image::Context* context) {
+  for (const godwit_record& record : records) {
+    if (record.type == GODWIT_RECORD_CONTEXT) {
+      context->set_doorbell_page(record.number);
+      continue;
+    }
+    to_object(record, state_area, context->add_objects());
+    if (record.type != GODWIT_RECORD_CQ || !record.channel) continue;
+    bool known = false;
+    for (const auto& channel : context->channels()) known |= channel.cookie() == record.channel;
+    if (!known) context->add_channels()->set_cookie(record.channel);
+  }
+}
+
 godwit_record to_record(const image::Object& object) {
   godwit_record record = {};
   record.type = object.type();

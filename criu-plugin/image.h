@@ -32,6 +32,10 @@ void to_object(const godwit_record& record, const std::vector<std::uint8_t>& sta
                image::Object* object);
 godwit_record to_record(const image::Object& object);
 
+// All that a context holds, but for its descriptors and unread events.
+void to_context(const std::vector<godwit_record>& records,
+                const std::vector<std::uint8_t>& state_area, image::Context* context);
+
 const char* object_name(std::uint32_t type);
 
 }  // namespace godwit::criu

@@ -117,7 +117,8 @@ int open_context(Restore* restore) {
   restore->context = open_node(restore->image.path());
   if (!restore->context.valid()) return failed("cannot open the RDMA device", -ENODEV);
   godwit_uresp_context response = {};
-  int ret = get_context(restore->context.get(), true, &response);
+  std::uint32_t comp_vectors = 0;
+  int ret = get_context(restore->context.get(), true, &response, &comp_vectors);
   if (ret) return failed("cannot make a context", ret);
   restore->doorbell_offset = response.doorbell_offset;
   ret = async_event_alloc(restore->context.get(), &restore->async);

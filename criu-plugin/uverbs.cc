@@ -296,13 +296,13 @@ int move_list(int context, std::vector<godwit_move_entry>* entries) {
   return ret;
 }
 
-int get_context(int fd, bool restore, godwit_uresp_context* response) {
+int get_context(int fd, bool restore, godwit_uresp_context* response,
+                std::uint32_t* comp_vectors) {
   godwit_ureq_context request = {};
   request.flags = restore ? GODWIT_UREQ_RESTORE : 0;
-  __u32 comp_vectors = 0;
   __u64 core_support = 0;
   return Command(UVERBS_OBJECT_DEVICE, UVERBS_METHOD_GET_CONTEXT)
-      .out(UVERBS_ATTR_GET_CONTEXT_NUM_COMP_VECTORS, &comp_vectors)
+      .out(UVERBS_ATTR_GET_CONTEXT_NUM_COMP_VECTORS, comp_vectors)
       .out(UVERBS_ATTR_GET_CONTEXT_CORE_SUPPORT, &core_support)
       .in(UVERBS_ATTR_UHW_IN, request)
       .out(UVERBS_ATTR_UHW_OUT, response)

@@ -279,7 +279,7 @@ int container(Lab& lab, Argv args, bool json) {
 int move(Lab& lab, Argv args, bool json) {
   if (args.size() != 2) throw Usage("migrate CONTAINER TO");
   catch_interrupts();
-  const MoveReport report = migrate(lab, args[0], args[1], [](const std::string& s) { say("… " + s); });
+  const MoveReport report = migrate(lab, args[0], args[1], [](const std::string& s) { say(s); });
   if (json) {
     std::cout << to_json(report).dump() << "\n";
     return kOk;

@@ -281,6 +281,7 @@ int godwit_ib_register(struct godwit_dev *dev)
 
 	ibdev->node_type = RDMA_NODE_IB_CA;
 	ibdev->phys_port_cnt = 1;
+	ibdev->dev.parent = &dev->pdev->dev;
 	ibdev->num_comp_vectors = dev->num_comp_eqs;
 	ibdev->driver_def = godwit_uapi_definitions;
 	addrconf_addr_eui48((u8 *)&ibdev->node_guid, dev->netdev->dev_addr);
