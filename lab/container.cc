@@ -189,8 +189,8 @@ bool Containers::running(const Container& c) const {
   return lab_.shell(c.guest, "runc state " + c.name + " | grep -q '\"status\": \"running\"'").code == 0;
 }
 
-int Containers::pid(const Container& c) const {
-  return std::stoi(lab_.must(c.guest, "runc state " + c.name + " | sed -n 's/.*\"pid\": \\([0-9]*\\).*/\\1/p'"));
+std::string Containers::pid_of(const std::string& name) {
+  return "$(runc state " + name + " | sed -n 's/.*\"pid\": \\([0-9]*\\).*/\\1/p')";
 }
 
 std::string Containers::logs(const Container& c) const {
@@ -199,8 +199,9 @@ std::string Containers::logs(const Container& c) const {
 
 // With a guest that has died its containers are gone as well.
 void Containers::remove(const Container& c) {
+  const Json state = lab_.status();
   bool alive = false;
-  for (const Json& guest : lab_.status()["guests"]) {
+  for (const Json& guest : state["guests"]) {
     alive |= guest["name"] == c.guest && guest["state"] == "ready";
   }
   if (alive) {

@@ -29,7 +29,6 @@ class Containers {
   Container start(const std::string& guest, const std::string& name, const Argv& argv);
   [[nodiscard]] bool running(const Container& container) const;
   [[nodiscard]] std::string logs(const Container& container) const;
-  [[nodiscard]] int pid(const Container& container) const;  // of its init, in the guest
   void remove(const Container& container);
 
   // For the move.
@@ -37,6 +36,8 @@ class Containers {
   void make_network(const Container& container, const std::string& guest, bool muted) const;
   void make_root(const Container& container, const std::string& guest) const;
   [[nodiscard]] static std::string folder(const Container& container);
+  // A piece of shell that yields the pid of its init, in the guest.
+  [[nodiscard]] static std::string pid_of(const std::string& name);
 
  private:
   class Lock;

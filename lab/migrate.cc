@@ -137,7 +137,7 @@ class Move {
       containers_.make_network(c_, to_, true);
     });
     lab_.must(c_.guest, "mkdir -p " + plan + " && godwit-cr plan --move " + move_id_ + " --pid " +
-                            std::to_string(containers_.pid(c_)) + " " + plan);
+                            Containers::pid_of(c_.name) + " " + plan);
     const std::string image = lab_.get(c_.guest, plan + "/godwit.img");
     network.get();
     lab_.put(to_, plan + "/godwit.img", image);
@@ -245,20 +245,19 @@ class Move {
   }
 
   void commit() {
-    const std::string home = c_.guest;
     containers_.relocate(c_.name, to_);
-    Container there = c_;
-    there.guest = to_;
+    bool acknowledged = false;
     if (verbs_) {
-      const int pid = containers_.pid(there);
-      const auto waited = lab_.shell(to_, "godwit-cr status --pid " + std::to_string(pid) + " --wait 10", 30);
-      // Acknowledged everywhere: nobody will ask at home again. Else they stay for their time.
-      const char* verb = waited.code == 0 ? "drop" : "commit";
-      lab_.must(home, std::string("godwit-cr ") + verb + " --move " + move_id_);
+      acknowledged = lab_.shell(to_, "godwit-cr status --wait 10 --pid " + Containers::pid_of(c_.name)).code == 0;
     }
-    lab_.must(home, "runc delete --force " + c_.name + " 2>/dev/null; ip netns del " + c_.name +
-                        " 2>/dev/null; umount " + folder_ + "/root; rm -rf " + folder_);
-    lab_.must(to_, "rm -rf " + folder_ + "/image; godwit-cr drop --move " + move_id_);
+    auto there = std::async(std::launch::async, [this] {
+      lab_.must(to_, "rm -rf " + folder_ + "/image; godwit-cr drop --move " + move_id_);
+    });
+    // Acknowledged everywhere: nobody will ask at home again. Else its tombstones stay for their time.
+    lab_.must(c_.guest, std::string("godwit-cr ") + (acknowledged ? "drop" : "commit") + " --move " + move_id_ +
+                            "; runc delete --force " + c_.name + " 2>/dev/null; ip netns del " + c_.name +
+                            " 2>/dev/null; umount " + folder_ + "/root; rm -rf " + folder_);
+    there.get();
   }
 
   // The checkpoint is complete and its processes are gone: home's own copy goes on there.
