@@ -27,7 +27,7 @@
 #define GODWIT_CMD_CREATE_UCTX		0x04	/* godwit_cmd_number | - | user context; number = its doorbell page, 1 … */
 #define GODWIT_CMD_DESTROY_UCTX		0x05	/* godwit_cmd_number | - | refused while objects are left */
 #define GODWIT_CMD_SET_GID		0x06	/* godwit_cmd_set_gid | - | one entry of the GID table */
-#define GODWIT_CMD_QUERY_COUNTERS	0x07	/* godwit_cmd_mailbox | le64 per enum godwit_counter in mailbox | all counters */
+#define GODWIT_CMD_QUERY_COUNTERS	0x07	/* godwit_cmd_mailbox | le64 per GODWIT_COUNTER_* in mailbox | all counters */
 
 #define GODWIT_CMD_CREATE_PD		0x10	/* godwit_cmd_object | - | protection domain of a user context (0: the driver's) */
 #define GODWIT_CMD_DESTROY_PD		0x11	/* godwit_cmd_object | - | refused while MRs or QPs use it */
@@ -40,14 +40,14 @@
 #define GODWIT_CMD_MODIFY_SRQ		0x18	/* (capability) */
 
 #define GODWIT_CMD_CREATE_QP		0x20	/* godwit_cmd_mailbox, godwit_create_qp in mailbox | godwit_result_qpn | queue pair in Reset */
-#define GODWIT_CMD_MODIFY_QP		0x21	/* godwit_cmd_mailbox, godwit_modify_qp in mailbox | - | IBTA 11.2.5.2 */
+#define GODWIT_CMD_MODIFY_QP		0x21	/* godwit_cmd_mailbox, godwit_modify_qp in mailbox | - | attributes and state: docs/spec/transport.md, IBTA 11.2.5.2 */
 #define GODWIT_CMD_QUERY_QP		0x22	/* godwit_cmd_qp_mailbox | godwit_qp_info in mailbox | attributes, extension state, counters */
 #define GODWIT_CMD_DESTROY_QP		0x23	/* godwit_cmd_number | - | a tombstone as well */
 
 #define GODWIT_CMD_SET_ETH_RINGS	0x30	/* godwit_cmd_set_eth_rings | - | starts or stops the Ethernet function */
 #define GODWIT_CMD_SET_ETH_FILTER	0x31	/* godwit_cmd_set_eth_filter | - | MAC filter list, promiscuous flags */
 
-#define GODWIT_CMD_STOP			0x40	/* godwit_cmd_scope | - | section 1 of docs/spec/migration.md; synchronous */
+#define GODWIT_CMD_STOP			0x40	/* godwit_cmd_scope | - | synchronous: docs/spec/migration.md */
 #define GODWIT_CMD_UNSTOP		0x41	/* godwit_cmd_scope | - | rollback */
 #define GODWIT_CMD_SAVE			0x42	/* godwit_cmd_state | state in mailbox | saved state of a stopped QP, or of a CQ */
 #define GODWIT_CMD_LOAD			0x43	/* godwit_cmd_state | - | saved state into an object that was created with flag RESTORE */
@@ -57,10 +57,10 @@
 #define GODWIT_CMD_COMMIT		0x47	/* godwit_cmd_move | - | starts the time to live of a move's tombstones */
 #define GODWIT_CMD_DROP			0x48	/* godwit_cmd_move | - | destroys a move's tombstones and reservations at once */
 #define GODWIT_CMD_RESERVE_QPNS		0x49	/* godwit_cmd_reserve | - | keeps QPNs for a move; all or none */
-#define GODWIT_CMD_QUERY_TOMBSTONES	0x4a	/* godwit_cmd_mailbox | godwit_tombstone_info[] in mailbox, count in godwit_result_count | */
+#define GODWIT_CMD_QUERY_TOMBSTONES	0x4a	/* godwit_cmd_mailbox | godwit_tombstone_info[] in mailbox, count in godwit_result_count | all tombstones; the count is of all, whether they fit or not */
 
 /* Completion status */
-#define GODWIT_CMD_STATUS_OK	0x0000
+#define GODWIT_CMD_STATUS_OK	0x0000	/* done */
 #define GODWIT_CMD_STATUS_BAD_OPCODE	0x0001	/* unknown command */
 #define GODWIT_CMD_STATUS_BAD_PARAMETER	0x0002	/* a field out of range, or a reserved field not zero */
 #define GODWIT_CMD_STATUS_BAD_STATE	0x0003	/* not allowed in the object's present state */

@@ -3,7 +3,7 @@
  * Counters of the device: QUERY_COUNTERS writes one le64 for each, in this
  * order. Operators' names where there are any. Lines have the form
  *	#define GODWIT_COUNTER_X	index	/ * name | meaning * /
- * and are the source of the table in docs/spec/counters.md; new ones are added
+ * and are the source of the table in docs/spec/device.md; new ones are added
  * at the end.
  */
 #ifndef GODWIT_COUNTERS_H
@@ -55,18 +55,18 @@
 #define GODWIT_COUNTER_NAK_STOPPED_IGNORED	41	/* nak_stopped_ignored | nothing outstanding, or PSN outside the window */
 #define GODWIT_COUNTER_PAUSE_LIMIT_EXCEEDED	42	/* pause_limit_exceeded | QPs that went to Error while Paused */
 #define GODWIT_COUNTER_PROBES			43	/* probes | requests sent while Paused */
-#define GODWIT_COUNTER_STOPPED_DROPS		44	/* stopped_drops | responses dropped by stopped QPs */
-#define GODWIT_COUNTER_TOMBSTONES_EXPIRED	45	/* tombstones_expired | */
+#define GODWIT_COUNTER_STOPPED_DROPS		44	/* stopped_drops | packets that a stopped QP left without an answer */
+#define GODWIT_COUNTER_TOMBSTONES_EXPIRED	45	/* tombstones_expired | tombstones whose time to live ended */
 #define GODWIT_COUNTER_ETH_RX_FRAMES		46	/* eth_rx_frames | frames given to the Ethernet receive ring */
 #define GODWIT_COUNTER_ETH_TX_FRAMES		47	/* eth_tx_frames | frames sent from the Ethernet transmit ring */
-#define GODWIT_COUNTER_ETH_RX_BYTES		48	/* eth_rx_bytes | */
-#define GODWIT_COUNTER_ETH_TX_BYTES		49	/* eth_tx_bytes | */
+#define GODWIT_COUNTER_ETH_RX_BYTES		48	/* eth_rx_bytes | bytes given to the Ethernet receive ring */
+#define GODWIT_COUNTER_ETH_TX_BYTES		49	/* eth_tx_bytes | bytes sent from the Ethernet transmit ring */
 #define GODWIT_COUNTER_ETH_RX_NO_DESC		50	/* eth_rx_no_desc | frames dropped: no receive descriptor */
 #define GODWIT_COUNTER_ETH_RX_FILTERED		51	/* eth_rx_filtered | frames dropped by the MAC filter */
-#define GODWIT_COUNTER_ETH_TX_ERRORS		52	/* eth_tx_errors | bad descriptors */
+#define GODWIT_COUNTER_ETH_TX_ERRORS		52	/* eth_tx_errors | transmit descriptors that were bad or not readable */
 #define GODWIT_COUNTER_BAD_DOORBELLS		53	/* bad_doorbells | doorbells that named no object of their page's context */
 #define GODWIT_COUNTER_BAD_WQES			54	/* bad_wqes | malformed work requests */
-#define GODWIT_COUNTER_CQ_OVERFLOWS		55	/* cq_overflows | */
+#define GODWIT_COUNTER_CQ_OVERFLOWS		55	/* cq_overflows | CQs that were full, or could not be written */
 #define GODWIT_COUNTER_DMA_ERRORS		56	/* dma_errors | guest memory that could not be reached */
 #define GODWIT_COUNTER_RC_ACKS_SENT		57	/* tx_acks | acknowledgements sent, NAKs excluded */
 #define GODWIT_COUNTER_RC_NAKS_SENT		58	/* tx_naks | NAKs sent, RNR and NAK_STOPPED excluded */

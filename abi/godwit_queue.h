@@ -137,7 +137,7 @@ struct godwit_recv_wqe {
 };
 
 /* CQE. The phase bit of a new entry is 1 in the first pass over the ring, 0 in the second, … */
-#define GODWIT_CQE_PHASE_MASK		0x01
+#define GODWIT_CQE_PHASE_MASK		0x01	/* of the last byte of every CQE, EQE and command completion */
 
 /* godwit_cqe.flags */
 #define GODWIT_CQE_RECV_MASK		0x01	/* of a receive queue or SRQ; else of a send queue */
@@ -147,23 +147,23 @@ struct godwit_recv_wqe {
 #define GODWIT_CQE_IPV4_MASK		0x10	/* UD: the GRH area holds an IPv4 header in its last 20 bytes */
 
 /* godwit_cqe.status: the values of enum ibv_wc_status / ib_wc_status */
-#define GODWIT_CQE_SUCCESS		0
-#define GODWIT_CQE_LOC_LEN_ERR		1
-#define GODWIT_CQE_LOC_QP_OP_ERR	2
-#define GODWIT_CQE_LOC_PROT_ERR		4
-#define GODWIT_CQE_WR_FLUSH_ERR		5
-#define GODWIT_CQE_MW_BIND_ERR		6
-#define GODWIT_CQE_BAD_RESP_ERR		7
-#define GODWIT_CQE_LOC_ACCESS_ERR	8
-#define GODWIT_CQE_REM_INV_REQ_ERR	9
-#define GODWIT_CQE_REM_ACCESS_ERR	10
-#define GODWIT_CQE_REM_OP_ERR		11
-#define GODWIT_CQE_RETRY_EXC_ERR	12
-#define GODWIT_CQE_RNR_RETRY_EXC_ERR	13
+#define GODWIT_CQE_SUCCESS		0	/* done */
+#define GODWIT_CQE_LOC_LEN_ERR		1	/* message too long for the receive buffer, or the SGEs too short */
+#define GODWIT_CQE_LOC_QP_OP_ERR	2	/* malformed WQE, or an operation that this QP cannot do */
+#define GODWIT_CQE_LOC_PROT_ERR		4	/* an SGE: key, bounds, rights, or memory that cannot be reached */
+#define GODWIT_CQE_WR_FLUSH_ERR		5	/* not executed: the QP is in Error */
+#define GODWIT_CQE_MW_BIND_ERR		6	/* (capability) */
+#define GODWIT_CQE_BAD_RESP_ERR		7	/* the peer answered what was not asked */
+#define GODWIT_CQE_LOC_ACCESS_ERR	8	/* responder: access refused to the peer */
+#define GODWIT_CQE_REM_INV_REQ_ERR	9	/* NAK of the peer: invalid request */
+#define GODWIT_CQE_REM_ACCESS_ERR	10	/* NAK of the peer: access error */
+#define GODWIT_CQE_REM_OP_ERR		11	/* NAK of the peer: operational error */
+#define GODWIT_CQE_RETRY_EXC_ERR	12	/* no answer, or the pause limit */
+#define GODWIT_CQE_RNR_RETRY_EXC_ERR	13	/* the peer had no receive WQE for too long */
 
 /* godwit_cqe.opcode of a receive completion */
-#define GODWIT_CQE_OP_RECV		0x80
-#define GODWIT_CQE_OP_RECV_WRITE_IMM	0x81
+#define GODWIT_CQE_OP_RECV		0x80	/* SEND, with or without immediate */
+#define GODWIT_CQE_OP_RECV_WRITE_IMM	0x81	/* RDMA WRITE with immediate */
 
 struct godwit_cqe {
 	godwit_le32 qpn;			/* QP of the work request */
@@ -182,7 +182,7 @@ struct godwit_cqe {
 	godwit_le64 timestamp_ns;		/* the device's clock; monotonic */
 	godwit_u8 reserved_1c0[15];
 	/* The last 8 bytes are written after all others. */
-	godwit_u8 phase;			/* GODWIT_CQE_PHASE_MASK */
+	godwit_u8 phase;			/* GODWIT_CQE_PHASE_MASK, written last */
 };
 
 /* EQE: the phase bit as in a CQE */
@@ -194,13 +194,13 @@ struct godwit_cqe {
 #define GODWIT_EQE_FATAL		0x06	/* number = GODWIT_FATAL_* */
 #define GODWIT_EQE_ADDRESS		0x07	/* the AV of QP `number` needs its MAC resolved (REDIRECT without MAC) */
 
-#define GODWIT_EQE_QP_FATAL		0x01
-#define GODWIT_EQE_QP_REQUEST_ERROR	0x02
-#define GODWIT_EQE_QP_ACCESS_ERROR	0x03
-#define GODWIT_EQE_QP_COMM_EST		0x04
-#define GODWIT_EQE_QP_SQ_DRAINED	0x05
-#define GODWIT_EQE_QP_LAST_WQE		0x06
-#define GODWIT_EQE_QP_PATH_MIG		0x07
+#define GODWIT_EQE_QP_FATAL		0x01	/* a CQ of it failed */
+#define GODWIT_EQE_QP_REQUEST_ERROR	0x02	/* the responder met a request that it refuses */
+#define GODWIT_EQE_QP_ACCESS_ERROR	0x03	/* the responder refused access to memory */
+#define GODWIT_EQE_QP_COMM_EST		0x04	/* first packet in RTR */
+#define GODWIT_EQE_QP_SQ_DRAINED	0x05	/* SQD: all that was begun is acknowledged */
+#define GODWIT_EQE_QP_LAST_WQE		0x06	/* (capability) */
+#define GODWIT_EQE_QP_PATH_MIG		0x07	/* (capability) */
 #define GODWIT_EQE_QP_RESUMED		0x08	/* a Resuming QP has got its RESUME_ACK; not shown to applications */
 #define GODWIT_EQE_SRQ_LIMIT		0x01
 #define GODWIT_EQE_SRQ_ERROR		0x02
