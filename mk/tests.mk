@@ -61,6 +61,7 @@ check: all $(CHECKS) check-static
 
 check-static:
 	@scripts/check-includes
+	@scripts/render-docs --check
 ifneq ($(RDMA_CORE_SOURCE),)
 	@guest-driver/provider/check-layout '$(RDMA_CORE_SOURCE)'
 endif
