@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// The test vectors of docs/spec/migration.md: another implementation must come to the same tokens.
+#include <gtest/gtest.h>
+
+#include <utility>
+
+#include "transport/token.h"
+
+namespace godwit::transport {
+namespace {
+
+wire::Gid ipv4(std::uint8_t a, std::uint8_t b, std::uint8_t c, std::uint8_t d) {
+  return {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d};
+}
+
+TokenInput first() {
+  TokenInput input;
+  input.mover_qpn = 0x123456;
+  input.peer_qpn = 0xabcdef;
+  input.initial_psn = 0x000102;
+  input.epoch = 1;
+  input.mover_gid = ipv4(10, 77, 1, 1);
+  return input;
+}
+
+TEST(TokenVectors, Resume) { EXPECT_EQ(token(first()), 0xb0aecc8129de6c74U); }
+
+TEST(TokenVectors, ResumeAck) {
+  TokenInput input = first();
+  input.type = TokenType::kResumeAck;
+  EXPECT_EQ(token(input), 0xaaf3f13ebbcd44ecU);
+}
+
+TEST(TokenVectors, FromRtr) {
+  TokenInput input = first();
+  input.flags = wire::kMigRtr;
+  input.initial_psn = 0xfffffe;
+  EXPECT_EQ(token(input), 0x6e2722643627c193U);
+}
+
+TEST(TokenVectors, OtherDirection) {
+  TokenInput input = first();
+  std::swap(input.mover_qpn, input.peer_qpn);
+  EXPECT_EQ(token(input), 0xeede877308bcb5e0U);
+}
+
+TEST(TokenVectors, Ipv6AndLastEpoch) {
+  TokenInput input = first();
+  input.epoch = 0xffffffff;
+  input.mover_gid = {0xfd, 0x67, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1};
+  EXPECT_EQ(token(input), 0xa96c08344e179fb2U);
+}
+
+}  // namespace
+}  // namespace godwit::transport
