@@ -130,7 +130,7 @@ struct godwit_qp_state {
 #define GODWIT_QP_STATE_RESPONDER_RECV_TAKEN	0x02	/* the message at hand uses WQE rq_consumer */
 #define GODWIT_QP_STATE_RESPONDER_ACK_PENDING	0x04	/* an acknowledgement has not left yet */
 #define GODWIT_QP_STATE_RESPONDER_COMM_EST	0x08	/* event has been given */
-#define GODWIT_QP_STATE_RESPONDER_RNR_SENT	0x10	/* an RNR NAK has not left yet; LOAD drops it, the peer asks again */
+#define GODWIT_QP_STATE_RESPONDER_RNR_SENT	0x10
 
 /* godwit_cq_state.armed */
 #define GODWIT_CQ_NOT_ARMED		0	/* no event */
