@@ -15,6 +15,8 @@ constexpr std::size_t kBthBytes = 12;
 constexpr std::size_t kIcrcBytes = 4;
 constexpr std::uint8_t kBthExtended = 0x40;
 constexpr std::uint8_t kBthAckRequest = 0x80;
+// MigReq: the path is the primary one. Some NICs refuse packets without it.
+constexpr std::uint8_t kBthMigrated = 0x40;
 
 constexpr Gid kIpv4Prefix = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0};
 
@@ -235,7 +237,7 @@ FrameBuilder::FrameBuilder(const Path& path, const Headers& h, std::size_t paylo
   put<std::uint16_t>(p + 6, 0);
   p += kUdpBytes;
   p[0] = h.opcode;
-  p[1] = static_cast<std::uint8_t>((h.solicited ? 0x80U : 0U) | (pad << 4));
+  p[1] = static_cast<std::uint8_t>((h.solicited ? 0x80U : 0U) | kBthMigrated | (pad << 4));
   put<std::uint16_t>(p + 2, h.pkey);
   p[4] = 0;
   put24(p + 5, h.dest_qpn);
