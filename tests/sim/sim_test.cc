@@ -355,12 +355,16 @@ TEST(Simulation, Seeds) {
               " restores at home, %" PRIu64 " rollbacks, %" PRIu64 " abandoned restores; %" PRIu64
               " packets, %" PRIu64 " sent again, %" PRIu64 " duplicates, %" PRIu64
               " out of sequence, %" PRIu64 " NAK_STOPPED, %" PRIu64 " RESUME accepted, %" PRIu64
-              " probes\n",
+              " probes; causes: %" PRIu64 " NAKs, %" PRIu64 " RNR NAKs, %" PRIu64 " implied, %" PRIu64
+              " timeouts\n",
               g_seeds, g_totals.operations, g_totals.moves, g_totals.returns, g_totals.rollbacks,
               g_totals.abandoned, total(GODWIT_COUNTER_TX_RDMA_PACKETS),
               total(GODWIT_COUNTER_RETRANSMISSIONS), total(GODWIT_COUNTER_DUPLICATE_REQUEST),
               total(GODWIT_COUNTER_OUT_OF_SEQUENCE), total(GODWIT_COUNTER_TX_NAK_STOPPED),
-              total(GODWIT_COUNTER_RESUME_ACCEPTED), total(GODWIT_COUNTER_PROBES));
+              total(GODWIT_COUNTER_RESUME_ACCEPTED), total(GODWIT_COUNTER_PROBES),
+              total(GODWIT_COUNTER_PACKET_SEQ_ERR), total(GODWIT_COUNTER_RNR_NAK_RETRY_ERR),
+              total(GODWIT_COUNTER_IMPLIED_NAK_SEQ_ERR),
+              total(GODWIT_COUNTER_LOCAL_ACK_TIMEOUT_ERR));
   if (g_seeds < 50) return;
   EXPECT_GT(g_totals.moves, g_seeds / 4);
   EXPECT_GT(g_totals.returns, 0u);
