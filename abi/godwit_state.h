@@ -44,7 +44,8 @@ struct godwit_read_atomic_slot {
 	godwit_le32 packets;			/* PSNs taken: of the response of a READ, 1 of an atomic */
 	godwit_u8 opcode;			/* BTH opcode of the request */
 	godwit_u8 in_progress;			/* READ: 1 while its response is still being sent */
-	godwit_u8 reserved_50[2];
+	godwit_u8 answered;			/* 1: the whole response has been sent before */
+	godwit_u8 reserved_58;
 	godwit_le32 rkey;
 	godwit_le64 va;
 	godwit_le64 length;			/* bytes */
@@ -130,7 +131,6 @@ struct godwit_qp_state {
 #define GODWIT_QP_STATE_RESPONDER_RECV_TAKEN	0x02	/* the message at hand uses WQE rq_consumer */
 #define GODWIT_QP_STATE_RESPONDER_ACK_PENDING	0x04	/* an acknowledgement has not left yet */
 #define GODWIT_QP_STATE_RESPONDER_COMM_EST	0x08	/* event has been given */
-#define GODWIT_QP_STATE_RESPONDER_RNR_SENT	0x10
 
 /* godwit_cq_state.armed */
 #define GODWIT_CQ_NOT_ARMED		0	/* no event */

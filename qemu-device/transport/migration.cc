@@ -66,10 +66,13 @@ void send_resume_ack(const Context& c, const wire::Packet& packet, std::uint32_t
   transmit(c, frame, 0);
 }
 
+// The wait that an RNR NAK asked for goes on.
 void back_to_una(const Context& c) {
+  const std::uint64_t rnr = c.qp.req.rnr_deadline;
   restart_retries(c.qp);
   go_back(c.qp);
-  if (outstanding(c.qp)) arm_ack_timer(c);
+  c.qp.req.rnr_deadline = rnr;
+  if (outstanding(c.qp) && rnr == kOff) arm_ack_timer(c);
 }
 
 void move_address(const Context& c, const wire::Packet& packet) {
@@ -128,7 +131,8 @@ void on_resume(const Context& c, const wire::Packet& packet) {
   input.epoch = mig.epoch;
   input.mover_gid = packet.path.sgid;
   if (token(input) != mig.token) {
-    ++qp.mig.bad_tokens;
+    // Those beyond the limit are followed by a second of silence.
+    if (++qp.mig.bad_tokens > kBadTokensPerSecond) qp.mig.bad_token_window = c.now;
     c.count(GODWIT_COUNTER_RESUME_BAD_TOKEN);
     return;
   }
@@ -215,14 +219,17 @@ void answer_stopped(const Context& c, const wire::Packet& packet) {
     c.count(GODWIT_COUNTER_STOPPED_DROPS);
     return;
   }
+  // A tombstone does not answer its own successor.
+  if (packet.h.opcode == wire::kResume && packet.has_mig_eth &&
+      (packet.h.mig.flags & wire::kMigHome) != 0) {
+    c.count(GODWIT_COUNTER_STOPPED_DROPS);
+    return;
+  }
   // To a stock NIC the syndrome would be fatal: silence, and its own retries.
   if (!packet.h.extended || !qp.receives()) {
     c.count(GODWIT_COUNTER_STOPPED_DROPS);
     return;
   }
-  // Only while the address is still ours.
-  const GidEntry* entry = c.ports.link.gid(qp.attr.sgid_index);
-  if (qp.mig.tombstone && (entry == nullptr || entry->gid != qp.own.gid)) return;
   wire::Headers h = headers(c, wire::kAcknowledge, qp.resp.expected);
   h.aeth = {wire::kNakStopped, qp.resp.msn};
   wire::Path path = path_to_peer(c);
@@ -252,7 +259,17 @@ void on_pause_limit(const Context& c) {
 StopResult stop(Qp& qp, Ports& ports, std::uint64_t now_ns) {
   Context c{qp, ports, now_ns};
   if (qp.mig.stopped) return StopResult::kOk;
-  if (qp.attr.status == Status::kError && !flushed(c)) return StopResult::kFlushFirst;
+  // The NAK that ends the connection is on its way, and its receive WQE complete: no way back.
+  if (qp.resp.fatal != Fault::kNone) return StopResult::kFlushFirst;
+  if (qp.attr.status == Status::kError) {
+    if (!qp.mig.stop_wanted) {
+      qp.mig.stop_wanted = true;
+      qp.mig.stop_sq = qp.req.consumer;
+      qp.mig.stop_rq = qp.resp.rq_consumer;
+    }
+    if (!flushed(c)) return StopResult::kFlushFirst;
+    qp.mig.stop_wanted = false;
+  }
   if (qp.mig.resuming && qp.mig.place_count == kMaxPlaces) return StopResult::kTooManyPlaces;
   qp.mig.stopped = true;
   qp.mig.stopped_at = now_ns;
@@ -272,7 +289,7 @@ void unstop(Qp& qp, Ports& ports, std::uint64_t now_ns) {
   const std::uint64_t rnr = qp.req.rnr_deadline;
   go_back(qp);
   qp.req.rnr_deadline = rnr;
-  if (outstanding(qp) && qp.req.ack_deadline == kOff) arm_ack_timer(c);
+  if (outstanding(qp) && rnr == kOff && qp.req.ack_deadline == kOff) arm_ack_timer(c);
   ports.queues.event(qp, QpEvent::kStatusChanged);
 }
 

@@ -87,7 +87,7 @@ struct Requester {
   std::uint8_t rnr_retries_left = 0;
   bool drained = false;         // SQD: all is acknowledged, event given
   bool flushing = false;        // Error: the failed WQE is complete
-  bool implied_nak = false;     // gone back for a skipped READ; no second time before progress
+  bool recovering = false;      // gone back for a gap; no second time before progress
   Fault error = Fault::kNone;   // of the first failed WQE
   std::uint64_t ack_deadline = kOff;
   std::uint64_t rnr_deadline = kOff;
@@ -108,6 +108,7 @@ struct Slot {
   std::uint32_t packets = 0;
   std::uint8_t opcode = 0;
   bool in_progress = false;  // its response is still to be sent, from next_psn on
+  bool answered = false;     // all of it has been sent once
   std::uint32_t rkey = 0;
   std::uint64_t va = 0;
   std::uint64_t length = 0;
@@ -170,6 +171,10 @@ struct Migration {
   std::array<Place, kMaxPlaces> places{};
   std::uint32_t place_count = 0;
   std::uint32_t answered = 0;  // NAK_STOPPED sent as a tombstone
+  // STOP of a QP in Error waits for the flush of what was posted by then
+  bool stop_wanted = false;
+  std::uint16_t stop_sq = 0;
+  std::uint16_t stop_rq = 0;
 };
 
 struct QpStatistics {

@@ -81,6 +81,11 @@ Fault learn(const Context& c, std::uint32_t offset, CachedSend* cache) {
   entry.length = r.length;
   entry.opcode = r.opcode;
   entry.signaled = r.signaled;
+  // The oldest unacknowledged packet is of the oldest WQE. After a restore it is the guest's queue
+  // that says how long that is, and it may say anything.
+  if (offset == 0 && psn_distance(req.una, entry.first_psn) >= entry.packets) {
+    return Fault::kLocalQpOperation;
+  }
   at(req, req.inflight_count++) = entry;
   return Fault::kNone;
 }
@@ -118,6 +123,12 @@ bool retire(const Context& c) {
   return c.ports.queues.complete_send(c.qp, completion);
 }
 
+// The oldest packet has arrived: so much for what was waited for on its account.
+void made_progress(Requester& req) {
+  req.recovering = false;
+  req.rnr_deadline = kOff;
+}
+
 // Everything before `psn` is acknowledged, but for READs and atomics, whose
 // response is their acknowledgement. False: one of those was skipped.
 bool acknowledge_before(const Context& c, wire::Psn psn) {
@@ -143,30 +154,23 @@ bool acknowledge_before(const Context& c, wire::Psn psn) {
       req.una = end;
       if (!retire(c)) return true;
     }
-    req.implied_nak = false;
+    made_progress(req);
   }
   return true;
 }
 
 void after_progress(const Context& c) {
   Requester& req = c.qp.req;
+  restart_retries(c.qp);
   if (psn_before(req.next, req.una)) {
     req.next = req.una;
     req.current = 0;
   }
-  if (outstanding(c.qp)) {
+  if (outstanding(c.qp) && req.rnr_deadline == kOff) {
     arm_ack_timer(c);
   } else {
     req.ack_deadline = kOff;
   }
-}
-
-void implied_nak(const Context& c) {
-  c.count(GODWIT_COUNTER_IMPLIED_NAK_SEQ_ERR);
-  if (c.qp.req.implied_nak) return;
-  go_back(c.qp);
-  c.qp.req.implied_nak = true;
-  arm_ack_timer(c);
 }
 
 void retry(const Context& c, Fault fault) {
@@ -178,6 +182,15 @@ void retry(const Context& c, Fault fault) {
   --req.retries_left;
   go_back(c.qp);
   arm_ack_timer(c);
+}
+
+// A response skipped a READ or atomic: its own was lost. Costs a retry like a NAK, or a peer that
+// answers everything but this READ would be asked for ever.
+void implied_nak(const Context& c) {
+  c.count(GODWIT_COUNTER_IMPLIED_NAK_SEQ_ERR);
+  if (c.qp.req.recovering) return;
+  retry(c, Fault::kRetryExceeded);
+  c.qp.req.recovering = true;
 }
 
 std::uint64_t rnr_delay(std::uint8_t code) {
@@ -200,25 +213,18 @@ void on_ack(const Context& c, const wire::Packet& packet) {
   if (!psn_in(psn, req.una, req.high)) return;  // a ghost of an earlier request
   leave_pause(c);
   const std::uint8_t kind = syndrome >> 5;
-  if (kind == 0) {
-    const bool whole = acknowledge_before(c, psn_add(psn, 1));
-    if (qp.attr.status == Status::kError) return;
-    restart_retries(qp);
-    after_progress(c);
-    if (!whole) implied_nak(c);
-    return;
-  }
   const wire::Psn before = req.una;
-  const bool whole = acknowledge_before(c, psn);
+  const bool whole = acknowledge_before(c, kind == 0 ? psn_add(psn, 1) : psn);
   if (qp.attr.status == Status::kError) return;
-  if (req.una != before) restart_retries(qp);
-  after_progress(c);
-  if (!whole && req.una != psn) {
+  if (req.una != before) after_progress(c);
+  if (!whole) {
     implied_nak(c);
     return;
   }
+  if (kind == 0) return;
   if (kind == 1) {
     c.count(GODWIT_COUNTER_RNR_NAK_RETRY_ERR);
+    if (req.rnr_deadline != kOff) return;  // a copy
     if (req.rnr_retries_left == 0) {
       enter_error(qp, c.ports, c.now, Fault::kRnrRetryExceeded);
       return;
@@ -234,7 +240,11 @@ void on_ack(const Context& c, const wire::Packet& packet) {
   switch (syndrome) {
     case wire::kNakSequence:
       c.count(GODWIT_COUNTER_PACKET_SEQ_ERR);
+      // A copy of one that was answered already; if the answer was lost, the ack timer is there.
+      // Nor does a late one end the wait that an RNR NAK asked for.
+      if (req.recovering || req.rnr_deadline != kOff) return;
       retry(c, Fault::kRetryExceeded);
+      req.recovering = true;
       return;
     case wire::kNakInvalidRequest:
       enter_error(qp, c.ports, c.now, Fault::kRemoteInvalidRequest);
@@ -256,12 +266,12 @@ void on_data(const Context& c, const wire::Packet& packet) {
   const wire::Psn psn = packet.h.psn;
   if (!psn_in(psn, req.una, req.high)) return;
   leave_pause(c);
+  const wire::Psn before = req.una;
   const bool whole = acknowledge_before(c, psn);
   if (qp.attr.status == Status::kError) return;
-  if (!whole || req.una != psn) {
-    // A response for something later: the one in between was lost. The READ itself may
-    // have begun before una, so look whether una is its own.
-    after_progress(c);
+  if (req.una != before) after_progress(c);
+  if (!whole) {
+    // A response for something later: the one in between was lost.
     implied_nak(c);
     return;
   }
@@ -297,8 +307,7 @@ void on_data(const Context& c, const wire::Packet& packet) {
     return;
   }
   req.una = psn_add(psn, 1);
-  req.implied_nak = false;
-  restart_retries(qp);
+  made_progress(req);
   if (psn_distance(req.una, oldest.first_psn) == oldest.packets && !retire(c)) return;
   after_progress(c);
 }
@@ -408,7 +417,7 @@ void go_back(Qp& qp) {
   Requester& req = qp.req;
   req.next = req.una;
   req.current = 0;
-  req.implied_nak = false;
+  req.recovering = false;
   req.rnr_deadline = kOff;
 }
 
@@ -548,19 +557,29 @@ void enter_error(Qp& qp, Ports& ports, std::uint64_t now_ns, Fault fault) {
   }
 }
 
+// Whether all that had been posted when STOP came has been flushed. An application that goes on
+// posting does not keep STOP, and with it the command queue, from its end.
 bool flushed(const Context& c) {
-  SendRequest send;
+  const Qp& qp = c.qp;
+  const auto sends = static_cast<std::uint16_t>(qp.req.consumer - qp.mig.stop_sq);
+  if (posted(qp.req, 0) && sends < 1U << qp.log2_sq_depth) return false;
+  if (qp.log2_rq_depth == 255) return true;
+  const auto receives = static_cast<std::uint16_t>(qp.resp.rq_consumer - qp.mig.stop_rq);
   RecvRequest recv;
-  return (!posted(c.qp.req, 0)) &&
-         (c.qp.log2_rq_depth == 255 ||
-          c.ports.queues.fetch_recv(c.qp, c.qp.resp.rq_consumer, &recv) == Fetch::kEmpty);
+  return receives >= 1U << qp.log2_rq_depth ||
+         c.ports.queues.fetch_recv(c.qp, qp.resp.rq_consumer, &recv) == Fetch::kEmpty;
 }
 
 bool flush(const Context& c, unsigned* budget) {
   Qp& qp = c.qp;
   Requester& req = qp.req;
+  // Half for each queue, so that neither waits for the other to be empty.
+  unsigned sends = qp.log2_rq_depth == 255 ? *budget : *budget / 2;
+  bool more = false;
   while (posted(req, 0)) {
-    if (*budget == 0) return true;
+    more = sends == 0;
+    if (more) break;
+    --sends;
     --*budget;
     SendCompletion completion;
     completion.wqe_index = req.consumer;
@@ -575,7 +594,7 @@ bool flush(const Context& c, unsigned* budget) {
     ++req.consumer;
     c.count(GODWIT_COUNTER_REQ_CQE_ERROR);
     if (completion.fault == Fault::kFlushed) c.count(GODWIT_COUNTER_REQ_CQE_FLUSH_ERROR);
-    if (!c.ports.queues.complete_send(qp, completion)) return false;
+    if (!c.ports.queues.complete_send(qp, completion)) return true;
   }
   while (qp.log2_rq_depth != 255) {
     RecvRequest request;
@@ -588,9 +607,9 @@ bool flush(const Context& c, unsigned* budget) {
     qp.resp.recv_taken = qp.resp.recv_cached = false;
     c.count(GODWIT_COUNTER_RESP_CQE_ERROR);
     c.count(GODWIT_COUNTER_RESP_CQE_FLUSH_ERROR);
-    if (!c.ports.queues.complete_recv(qp, completion)) return false;
+    if (!c.ports.queues.complete_recv(qp, completion)) return true;
   }
-  return false;
+  return more;
 }
 
 }  // namespace godwit::transport

@@ -211,7 +211,10 @@ Slot* new_slot(Qp& qp) {
   const std::uint32_t room = std::min<std::uint32_t>(qp.attr.max_dest_rd_atomic, kMaxSlots);
   if (room == 0) return nullptr;
   while (resp.slot_count >= room) {
-    if (slot_at(resp, 0).in_progress) return nullptr;
+    // Who asks for more than promised has not had the answer to its oldest yet. One that has been
+    // answered may be in progress again for a duplicate that came late: nobody waits for it.
+    const Slot& oldest = slot_at(resp, 0);
+    if (oldest.in_progress && !oldest.answered) return nullptr;
     resp.slot_head = (resp.slot_head + 1) % kMaxSlots;
     --resp.slot_count;
   }
@@ -335,6 +338,7 @@ bool send_slot_packet(const Context& c, Slot& slot) {
     wire::FrameBuilder frame(path_to_peer(c), h, 0);
     transmit(c, frame, 0);
     slot.in_progress = false;
+    slot.answered = true;
     return true;
   }
   const std::uint32_t done = psn_distance(slot.next_psn, slot.first_psn);
@@ -358,7 +362,10 @@ bool send_slot_packet(const Context& c, Slot& slot) {
   }
   transmit(c, frame, bytes);
   slot.next_psn = psn_add(slot.next_psn, 1);
-  if (last) slot.in_progress = false;
+  if (last) {
+    slot.in_progress = false;
+    slot.answered = true;
+  }
   return true;
 }
 

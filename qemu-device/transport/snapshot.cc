@@ -45,6 +45,16 @@ Place get_place(const godwit_place& from) {
   return place;
 }
 
+bool reserved_zero(const godwit_qp_state& s) {
+  unsigned any = s.reserved_req.raw | s.attr.reserved_58 | s.attr.reserved_70.raw;
+  for (const std::uint8_t byte : s.attr.av.reserved_108) any |= byte;
+  for (const std::uint8_t byte : s.reserved_end) any |= byte;
+  for (const std::uint8_t byte : s.own.reserved_b0) any |= byte;
+  for (const godwit_place& place : s.places) any |= place.reserved_b0[0] | place.reserved_b0[1];
+  for (const godwit_read_atomic_slot& slot : s.read_atomic) any |= slot.reserved_58;
+  return any == 0;
+}
+
 bool is_psn(godwit_le32 value) { return value.raw <= wire::kPsnMask; }
 
 bool is_ipv4(const wire::Gid& gid) {
@@ -125,16 +135,17 @@ void save_qp(const Qp& qp, std::uint64_t now_ns, godwit_qp_state* s) {
   s->pause_timer_ns = {left_of(qp.mig.pause_deadline, now)};
   s->resume_timer_ns = {left_of(qp.mig.resume_deadline, now)};
 
+  // A NAK that has not left is not kept: the request comes again, and is judged again.
+  const bool unsent_nak = resp.answer == Answer::kNak || resp.answer == Answer::kRnr;
   s->expected_psn = {resp.expected};
   s->msn = {resp.msn};
   s->rq_consumer = {resp.rq_consumer};
   s->message_opcode = resp.message_opcode;
   s->responder_flags = static_cast<std::uint8_t>(
-      (resp.nak_sent ? GODWIT_QP_STATE_RESPONDER_NAK_SENT : 0) |
+      (resp.nak_sent && !unsent_nak ? GODWIT_QP_STATE_RESPONDER_NAK_SENT : 0) |
       (resp.recv_taken ? GODWIT_QP_STATE_RESPONDER_RECV_TAKEN : 0) |
       (resp.answer == Answer::kAck ? GODWIT_QP_STATE_RESPONDER_ACK_PENDING : 0) |
-      (resp.comm_established ? GODWIT_QP_STATE_RESPONDER_COMM_EST : 0) |
-      (resp.answer == Answer::kRnr ? GODWIT_QP_STATE_RESPONDER_RNR_SENT : 0));
+      (resp.comm_established ? GODWIT_QP_STATE_RESPONDER_COMM_EST : 0));
   s->read_atomic_head = 0;
   s->read_atomic_count = static_cast<std::uint8_t>(resp.slot_count);
   for (std::uint32_t i = 0; i < resp.slot_count; ++i) {
@@ -144,6 +155,7 @@ void save_qp(const Qp& qp, std::uint64_t now_ns, godwit_qp_state* s) {
     to.packets = {slot.packets};
     to.opcode = slot.opcode;
     to.in_progress = slot.in_progress ? 1 : 0;
+    to.answered = slot.answered ? 1 : 0;
     to.rkey = {slot.rkey};
     to.va = {slot.va};
     to.length = {slot.length};
@@ -195,7 +207,10 @@ const char* load_qp(Qp& target, std::uint64_t now, const godwit_qp_state& s) {
   qp.log2_sq_depth = target.log2_sq_depth;
   qp.log2_rq_depth = target.log2_rq_depth;
   QpAttributes& a = qp.attr;
-  if (s.attr.status > GODWIT_QP_STATUS_ERROR) return "unknown QP state";
+  // SQ Error is for UC and UD.
+  if (s.attr.status > GODWIT_QP_STATUS_ERROR || s.attr.status == GODWIT_QP_STATUS_SQE) {
+    return "unknown QP state";
+  }
   a.status = static_cast<Status>(s.attr.status);
   a.path_mtu = s.attr.path_mtu;
   a.access = s.attr.access;
@@ -219,7 +234,8 @@ const char* load_qp(Qp& target, std::uint64_t now, const godwit_qp_state& s) {
   a.traffic_class = s.attr.av.traffic_class;
   a.hop_limit = s.attr.av.hop_limit;
   a.service_level = s.attr.av.service_level;
-  const bool connected = a.status >= Status::kRtr && a.status <= Status::kSqe;
+  const bool connected = a.status >= Status::kRtr && a.status <= Status::kSqd;
+  if (!reserved_zero(s)) return "reserved fields are not zero";
   if (a.timeout > 31 || a.retry_cnt > 7 || a.rnr_retry > 7 || a.min_rnr_timer > 31 ||
       a.max_rd_atomic > kMaxSlots || a.max_dest_rd_atomic > kMaxSlots || a.path_mtu > 5 ||
       (connected && a.path_mtu == 0) || a.pkey_index != 0 || a.dest_qpn > 0xffffff ||
@@ -264,6 +280,10 @@ const char* load_qp(Qp& target, std::uint64_t now, const godwit_qp_state& s) {
       !deadline_of(s.resume_timer_ns, now, &qp.mig.resume_deadline)) {
     return "timer out of range";
   }
+  if (!connected) {
+    req.ack_deadline = req.rnr_deadline = kOff;
+    qp.mig.pause_deadline = qp.mig.resume_deadline = kOff;
+  }
   req.next = req.una;  // what is in flight goes again
 
   Responder& resp = qp.resp;
@@ -281,13 +301,12 @@ const char* load_qp(Qp& target, std::uint64_t now, const godwit_qp_state& s) {
   resp.recv_taken = (s.responder_flags & GODWIT_QP_STATE_RESPONDER_RECV_TAKEN) != 0;
   resp.comm_established = (s.responder_flags & GODWIT_QP_STATE_RESPONDER_COMM_EST) != 0;
   if ((s.responder_flags & GODWIT_QP_STATE_RESPONDER_ACK_PENDING) != 0) resp.answer = Answer::kAck;
-  // A NAK that had not left yet: the request comes again, and is judged again.
-  if (resp.answer == Answer::kNone) resp.nak_sent = false;
   resp.message_va = s.message_va.raw;
   resp.message_left = s.message_left.raw;
   resp.message_placed = s.message_placed.raw;
   resp.message_rkey = s.message_rkey.raw;
-  if (resp.message_left > GODWIT_MAX_MESSAGE || resp.message_placed > GODWIT_MAX_MESSAGE) {
+  // A peer's WRITE may be longer than what we would send.
+  if (resp.message_left > UINT32_MAX || resp.message_placed > UINT32_MAX) {
     return "message length out of range";
   }
   if (s.read_atomic_head != 0 || s.read_atomic_count > kMaxSlots ||
@@ -302,6 +321,7 @@ const char* load_qp(Qp& target, std::uint64_t now, const godwit_qp_state& s) {
     slot.packets = from.packets.raw;
     slot.opcode = from.opcode;
     slot.in_progress = from.in_progress != 0;
+    slot.answered = from.answered != 0;
     slot.rkey = from.rkey.raw;
     slot.va = from.va.raw;
     slot.length = from.length.raw;
@@ -329,13 +349,15 @@ const char* load_qp(Qp& target, std::uint64_t now, const godwit_qp_state& s) {
   mig.peer_extended = s.peer_extended != 0;
   mig.entered_rtr = (s.entered & 1) != 0;
   mig.entered_rts = (s.entered & 2) != 0;
-  if (connected && !mig.entered_rtr) return "QP state that was never entered";
+  if ((connected && !mig.entered_rtr) || (connected && a.status != Status::kRtr && !mig.entered_rts)) {
+    return "QP state that was never entered";
+  }
   if (s.place_count > kMaxPlaces) return "too many places";
   mig.place_count = s.place_count;
   for (std::uint32_t i = 0; i < mig.place_count; ++i) mig.places[i] = get_place(s.places[i]);
   mig.resume_epoch = s.resume_epoch.raw;
-  mig.paused = (s.ext & GODWIT_QP_EXT_PAUSED_MASK) != 0;
-  mig.resuming = (s.ext & GODWIT_QP_EXT_RESUMING_MASK) != 0;
+  mig.paused = connected && (s.ext & GODWIT_QP_EXT_PAUSED_MASK) != 0;
+  mig.resuming = connected && (s.ext & GODWIT_QP_EXT_RESUMING_MASK) != 0;
   mig.resume_interval = 100 * kMillisecond;
   mig.stopped = true;
   mig.stopped_at = now;

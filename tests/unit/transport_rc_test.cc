@@ -40,6 +40,10 @@ class End : public WorkQueues, public Memory, public Link {
     return Fetch::kOk;
   }
   Fetch fetch_recv(Qp&, std::uint16_t index, RecvRequest* request) override {
+    if (endless_recvs) {
+      *request = {};
+      return Fetch::kOk;
+    }
     if (index >= recvs.size()) return Fetch::kEmpty;
     *request = recvs[index];
     return Fetch::kOk;
@@ -155,6 +159,7 @@ class End : public WorkQueues, public Memory, public Link {
   std::vector<std::uint8_t> memory;
   std::vector<SendRequest> sends;
   std::vector<RecvRequest> recvs;
+  bool endless_recvs = false;  // an application that posts faster than anybody can flush
   std::vector<SendCompletion> send_completions;
   std::vector<RecvCompletion> recv_completions;
   std::vector<QpEvent> events;
@@ -549,6 +554,319 @@ TEST(Migration, SavedStateIsChecked) {
       (void)run(victim.qp, victim.ports, now, 64);
     }
   }
+}
+
+// ---- traces: what goes in by hand, and what comes out
+
+SendRequest plain(WrOpcode opcode, std::uint32_t length = 0) {
+  SendRequest r;
+  r.opcode = opcode;
+  r.signaled = true;
+  r.rkey = 1;
+  r.remote_addr = 0x1000;
+  r.length = length;
+  r.sge_count = length > 0 ? 1 : 0;
+  r.sge[0] = {0, length, 1};
+  return r;
+}
+
+// A packet from `from`'s address to `to`.
+void give(End& to, const End& from, std::uint64_t now, wire::Headers h, std::size_t bytes = 0) {
+  wire::Path path;
+  path.ipv4 = true;
+  path.sgid = from.gid_.gid;
+  path.smac = from.gid_.mac;
+  path.dgid = to.gid_.gid;
+  path.dmac = to.gid_.mac;
+  h.dest_qpn = to.qp.qpn;
+  h.extended = true;
+  wire::FrameBuilder frame(path, h, bytes);
+  std::fill_n(frame.payload().data(), bytes, std::uint8_t{0});
+  wire::Packet packet;
+  ASSERT_EQ(wire::parse(frame.finish(), &packet), wire::Parse::kOk);
+  on_packet(to.qp, to.ports, now, packet);
+}
+
+wire::Headers acknowledge(wire::Psn psn, std::uint8_t syndrome = wire::kSyndromeAck) {
+  wire::Headers h;
+  h.opcode = wire::kAcknowledge;
+  h.psn = psn & wire::kPsnMask;
+  h.aeth.syndrome = syndrome;
+  return h;
+}
+
+wire::Headers read_request(wire::Psn psn, std::uint32_t length) {
+  wire::Headers h;
+  h.opcode = wire::kReadRequest;
+  h.psn = psn & wire::kPsnMask;
+  h.rkey = 1;
+  h.length = length;
+  return h;
+}
+
+wire::Headers send_only(wire::Psn psn) {
+  wire::Headers h;
+  h.opcode = wire::kSendOnly;
+  h.psn = psn & wire::kPsnMask;
+  h.ack_request = true;
+  return h;
+}
+
+// What was sent since the last call.
+std::vector<wire::Headers> sent(End& end) {
+  std::vector<wire::Headers> all;
+  for (const auto& frame : end.out) {
+    wire::Packet packet;
+    EXPECT_EQ(wire::parse(frame, &packet), wire::Parse::kOk);
+    all.push_back(packet.h);
+  }
+  end.out.clear();
+  return all;
+}
+
+std::vector<wire::Headers> work(End& end, std::uint64_t now) {
+  if (next_deadline(end.qp) <= now) on_timer(end.qp, end.ports, now);
+  while (run(end.qp, end.ports, now, 32)) {
+  }
+  return sent(end);
+}
+
+// IBTA 9.7.5.2.8: a NAK for a gap is answered once; copies of it cost neither packets nor retries.
+TEST(Trace, CopiesOfANakAreNotAnswered) {
+  World w(1);
+  for (int i = 0; i < 10; ++i) w.a->post(plain(WrOpcode::kWrite, 8), 0);
+  ASSERT_EQ(work(*w.a, 0).size(), 10U);
+  const wire::Psn una = w.a->qp.req.una;
+  for (int i = 0; i < 5; ++i) give(*w.a, *w.b, 0, acknowledge(una + 2, wire::kNakSequence));
+  EXPECT_EQ(w.a->qp.req.retries_left, 6);
+  EXPECT_EQ(work(*w.a, 0).size(), 8U);
+  give(*w.a, *w.b, 0, acknowledge(una + 2, wire::kNakSequence));
+  EXPECT_TRUE(work(*w.a, 0).empty());
+  EXPECT_EQ(w.a->counters[GODWIT_COUNTER_PACKET_SEQ_ERR], 6U);
+  // A second gap is another matter.
+  give(*w.a, *w.b, 0, acknowledge(una + 5, wire::kNakSequence));
+  EXPECT_EQ(work(*w.a, 0).size(), 5U);
+}
+
+// The responder's side of the same: one NAK per gap, also across a move.
+TEST(Trace, OneNakPerGapAlsoAfterAMove) {
+  World w(1);
+  w.give_receives(*w.b, 4);
+  const wire::Psn psn = w.b->qp.resp.expected;
+  give(*w.b, *w.a, 0, send_only(psn + 1));
+  auto out = work(*w.b, 0);
+  ASSERT_EQ(out.size(), 1U);
+  EXPECT_EQ(out[0].aeth.syndrome, wire::kNakSequence);
+  ASSERT_EQ(stop(w.b->qp, w.b->ports, 0), StopResult::kOk);
+  godwit_qp_state state;
+  save_qp(w.b->qp, 0, &state);
+  End c(2);
+  c.recvs = w.b->recvs;
+  ASSERT_EQ(load_qp(c.qp, 0, state), nullptr);
+  ASSERT_EQ(resume(c.qp, c.ports, 0, 1, true), ResumeResult::kOk);
+  give(c, *w.a, 0, send_only(psn + 2));
+  EXPECT_TRUE(work(c, 0).empty());
+  give(c, *w.a, 0, send_only(psn));
+  out = work(c, 0);
+  ASSERT_EQ(out.size(), 1U);
+  EXPECT_EQ(out[0].aeth.syndrome, wire::kSyndromeAck);
+}
+
+// IBTA 9.7.5.2.8: the requester waits at least as long as the RNR NAK says, whatever else comes,
+// and across a stop.
+TEST(Trace, RnrWaitIsNotCutShort) {
+  World w(1);
+  w.a->post(plain(WrOpcode::kSend), 0);
+  w.a->post(plain(WrOpcode::kSend), 0);
+  ASSERT_EQ(work(*w.a, 0).size(), 2U);
+  const wire::Psn una = w.a->qp.req.una;
+  constexpr std::uint8_t kLongest = wire::kSyndromeRnr | 0;  // 655.36 ms
+  give(*w.a, *w.b, 0, acknowledge(una, kLongest));
+  give(*w.a, *w.b, 1'000'000, acknowledge(una, kLongest));  // a copy
+  give(*w.a, *w.b, 1'000'000, acknowledge(una, wire::kNakSequence));
+  for (std::uint64_t now = 1'000'000; now < 300'000'000; now += 1'000'000) {
+    EXPECT_TRUE(work(*w.a, now).empty()) << now;
+  }
+  ASSERT_EQ(stop(w.a->qp, w.a->ports, 300'000'000), StopResult::kOk);
+  godwit_qp_state state;
+  save_qp(w.a->qp, 5'000'000'000, &state);
+  End c(1);
+  c.sends = w.a->sends;
+  ASSERT_EQ(load_qp(c.qp, 5'000'000'000, state), nullptr);
+  ASSERT_EQ(resume(c.qp, c.ports, 5'000'000'000, 1, true), ResumeResult::kOk);
+  EXPECT_TRUE(work(c, 5'355'000'000).empty());
+  EXPECT_EQ(work(c, 5'356'000'000).size(), 2U);
+}
+
+// A peer that answers everything but one READ is not asked for ever.
+TEST(Trace, SkippedReadCostsRetries) {
+  World w(1);
+  w.a->post(plain(WrOpcode::kRead, 8), 0);
+  w.a->post(plain(WrOpcode::kSend), 0);
+  std::uint64_t now = 0;
+  (void)work(*w.a, now);
+  const wire::Psn una = w.a->qp.req.una;
+  for (int i = 0; i < 20 && w.a->qp.attr.status == Status::kRts; ++i) {
+    give(*w.a, *w.b, now, acknowledge(una + 1));
+    now += 100'000'000;
+    (void)work(*w.a, now);
+  }
+  ASSERT_EQ(w.a->send_completions.size(), 2U);
+  EXPECT_EQ(w.a->send_completions[0].fault, Fault::kRetryExceeded);
+}
+
+// A late copy of a READ that was answered long ago leaves its place to a new one; more READs than
+// were promised are refused.
+TEST(Trace, LateCopyOfAReadTakesNobodysPlace) {
+  World w(1);
+  w.b->qp.attr.max_dest_rd_atomic = 1;
+  const wire::Psn psn = w.b->qp.resp.expected;
+  give(*w.b, *w.a, 0, read_request(psn, 600));
+  ASSERT_EQ(work(*w.b, 0).size(), 3U);
+  give(*w.b, *w.a, 0, read_request(psn, 600));
+  give(*w.b, *w.a, 0, read_request(psn + 3, 8));
+  auto out = work(*w.b, 0);
+  ASSERT_EQ(out.size(), 1U);
+  EXPECT_EQ(out[0].opcode, wire::kReadResponseOnly);
+  EXPECT_EQ(w.b->qp.attr.status, Status::kRts);
+
+  give(*w.b, *w.a, 0, read_request(psn + 4, 600));
+  give(*w.b, *w.a, 0, read_request(psn + 7, 8));
+  out = work(*w.b, 0);
+  ASSERT_EQ(out.size(), 4U);
+  EXPECT_EQ(out[3].aeth.syndrome, wire::kNakInvalidRequest);
+  EXPECT_EQ(w.b->qp.attr.status, Status::kError);
+}
+
+// Between a receive that has failed and its NAK there is nothing that could be saved: the end of
+// the connection goes first.
+TEST(Migration, StopWaitsForTheNakThatEndsTheConnection) {
+  World w(1);
+  w.give_receives(*w.b, 2);
+  w.b->recvs[0].length = 0;
+  wire::Headers h = send_only(w.b->qp.resp.expected);
+  give(*w.b, *w.a, 0, h, 4);
+  ASSERT_EQ(w.b->recv_completions.size(), 1U);
+  EXPECT_EQ(stop(w.b->qp, w.b->ports, 0), StopResult::kFlushFirst);
+  const auto out = work(*w.b, 0);
+  ASSERT_EQ(out.size(), 1U);
+  EXPECT_EQ(out[0].aeth.syndrome, wire::kNakInvalidRequest);
+  EXPECT_EQ(stop(w.b->qp, w.b->ports, 0), StopResult::kOk);
+  ASSERT_EQ(w.b->recv_completions.size(), 2U);
+  EXPECT_EQ(w.b->recv_completions[1].fault, Fault::kFlushed);
+}
+
+TEST(Migration, StopEndsThoughTheApplicationGoesOnPosting) {
+  World w(1);
+  w.b->endless_recvs = true;
+  enter_error(w.b->qp, w.b->ports, 0, Fault::kFlushed);
+  EXPECT_EQ(stop(w.b->qp, w.b->ports, 0), StopResult::kFlushFirst);
+  for (int i = 0; i < 20; ++i) (void)run(w.b->qp, w.b->ports, 0, 32);
+  EXPECT_EQ(stop(w.b->qp, w.b->ports, 0), StopResult::kOk);
+  EXPECT_GE(w.b->recv_completions.size(), 256U);
+}
+
+wire::Headers resume_of(const End& mover, const End& peer, std::uint32_t epoch) {
+  TokenInput input;
+  input.mover_qpn = mover.qp.qpn;
+  input.peer_qpn = peer.qp.qpn;
+  input.initial_psn = mover.qp.attr.sq_psn;
+  input.epoch = epoch;
+  input.mover_gid = mover.gid_.gid;
+  wire::Headers h;
+  h.opcode = wire::kResume;
+  h.mig.epoch = epoch;
+  h.mig.token = token(input);
+  return h;
+}
+
+// After too many wrong tokens a second of silence, counted from the last of them.
+TEST(Migration, WrongTokensAreFollowedByASecondOfSilence) {
+  World w(1);
+  const wire::Headers good = resume_of(*w.a, *w.b, 1);
+  wire::Headers wrong = good;
+  ++wrong.mig.token;
+  for (int i = 0; i < 17; ++i) give(*w.b, *w.a, 900'000'000 + i, wrong);
+  give(*w.b, *w.a, 1'800'000'000, good);
+  EXPECT_EQ(w.b->counters[GODWIT_COUNTER_RESUME_RATE_LIMITED], 1U);
+  EXPECT_EQ(w.b->counters[GODWIT_COUNTER_RESUME_ACCEPTED], 0U);
+  give(*w.b, *w.a, 1'950'000'000, good);
+  EXPECT_EQ(w.b->counters[GODWIT_COUNTER_RESUME_ACCEPTED], 1U);
+}
+
+// Section 5: requests and the peer's RESUME get NAK_STOPPED, all else silence.
+TEST(Migration, WhatATombstoneAnswers) {
+  World w(1);
+  ASSERT_EQ(stop(w.b->qp, w.b->ports, 0), StopResult::kOk);
+  make_tombstone(w.b->qp);
+  w.b->qp.attr.sgid_index = 7;  // the driver has moved the GID to another entry
+  give(*w.b, *w.a, 0, send_only(w.b->qp.resp.expected + 77));
+  give(*w.b, *w.a, 0, resume_of(*w.a, *w.b, 1));
+  auto out = sent(*w.b);
+  ASSERT_EQ(out.size(), 2U);
+  for (const auto& h : out) {
+    EXPECT_EQ(h.aeth.syndrome, wire::kNakStopped);
+    EXPECT_EQ(h.psn, w.b->qp.resp.expected);
+  }
+  wire::Headers home = resume_of(*w.a, *w.b, 1);
+  home.mig.flags = wire::kMigHome;
+  give(*w.b, *w.a, 0, home);
+  give(*w.b, *w.a, 0, acknowledge(w.b->qp.req.una));
+  EXPECT_TRUE(sent(*w.b).empty());
+}
+
+// A saved state and a send queue that disagree: the guest's own fault, and nothing of the host's
+// memory goes out.
+TEST(Migration, StateThatDisagreesWithTheQueue) {
+  World w(1);
+  SendRequest r = plain(WrOpcode::kWrite, 5 * 256 + 8);
+  w.a->post(r, 0);
+  ASSERT_EQ(work(*w.a, 0).size(), 6U);
+  const wire::Psn una = w.a->qp.req.una;
+  give(*w.a, *w.b, 0, acknowledge(una + 4));
+  ASSERT_EQ(stop(w.a->qp, w.a->ports, 0), StopResult::kOk);
+  godwit_qp_state state;
+  save_qp(w.a->qp, 0, &state);
+  End c(1);
+  r.inline_data = true;
+  r.sge_count = 0;
+  r.length = 8;
+  c.sends = {r};
+  for (const bool paused : {false, true}) {
+    state.ext = paused ? GODWIT_QP_EXT_PAUSED_MASK : 0;
+    state.header.crc32 = {state_crc(&state, sizeof(state))};
+    ASSERT_EQ(load_qp(c.qp, 0, state), nullptr);
+    ASSERT_EQ(resume(c.qp, c.ports, 0, 1, true), ResumeResult::kOk);
+    EXPECT_TRUE(work(c, 1'000'000'000).empty());
+    EXPECT_EQ(c.qp.attr.status, Status::kError);
+    EXPECT_EQ(c.send_completions.back().fault, Fault::kLocalQpOperation);
+  }
+}
+
+// States that no RC QP has been in, and timers of one that is not connected.
+TEST(Migration, StateOfNoConnection) {
+  World w(1);
+  enter_error(w.a->qp, w.a->ports, 0, Fault::kFlushed);
+  ASSERT_EQ(stop(w.a->qp, w.a->ports, 0), StopResult::kOk);
+  godwit_qp_state state;
+  save_qp(w.a->qp, 0, &state);
+  state.ext = GODWIT_QP_EXT_RESUMING_MASK | GODWIT_QP_EXT_PAUSED_MASK;
+  state.resume_timer_ns = state.ack_timer_ns = state.pause_timer_ns = {0};
+  state.header.crc32 = {state_crc(&state, sizeof(state))};
+  End c(1);
+  ASSERT_EQ(load_qp(c.qp, 0, state), nullptr);
+  ASSERT_EQ(resume(c.qp, c.ports, 0, 1, false), ResumeResult::kOk);
+  EXPECT_EQ(next_deadline(c.qp), kNoDeadline);
+  EXPECT_TRUE(work(c, 1'000'000'000).empty());
+
+  const godwit_qp_state good = state;
+  state.attr.status = GODWIT_QP_STATUS_SQE;
+  state.header.crc32 = {state_crc(&state, sizeof(state))};
+  EXPECT_NE(load_qp(c.qp, 0, state), nullptr);
+  state = good;
+  state.reserved_end[63] = 1;
+  state.header.crc32 = {state_crc(&state, sizeof(state))};
+  EXPECT_NE(load_qp(c.qp, 0, state), nullptr);
 }
 
 TEST(Token, ReferenceVectorsOfSipHash) {
