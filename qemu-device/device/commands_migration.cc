@@ -298,16 +298,7 @@ Reply Device::attach_qp(const godwit_cmd_attach& in) {
   QueuePair* qp = find_qp(from_le(in.number));
   if (qp == nullptr) return not_found(offsetof(In, number));
   if (!qp->restore || qp->attached()) return bad_state();
-  const std::uint64_t length = from_le(in.buffer.length);
-  const std::uint64_t sq_end =
-      qp->sq_offset + (std::uint64_t{1} << (qp->log2_sq_depth + qp->log2_sq_stride));
-  const std::uint64_t rq_end =
-      qp->rq_depth() == 0
-          ? 0
-          : qp->rq_offset + (std::uint64_t{1} << (qp->log2_rq_depth + qp->log2_rq_stride));
-  const std::uint64_t record_end =
-      std::uint64_t{qp->record_offset} + sizeof(godwit_qp_record);
-  if (length < std::max({sq_end, rq_end, record_end})) return bad(offsetof(In, buffer.length));
+  if (from_le(in.buffer.length) < qp->buffer_end()) return bad(offsetof(In, buffer.length));
   return walk_buffer(qp->buffer, in.buffer, offsetof(In, buffer));
 }
 

@@ -19,9 +19,6 @@ using transport::Status;
 
 namespace {
 
-constexpr std::uint32_t kFirstQpn = 2;  // 0 and 1 are the port's own
-constexpr std::uint32_t kLastQpn = 0xfffffe;
-
 Reply bad(std::size_t detail) { return Reply::fail(GODWIT_CMD_STATUS_BAD_PARAMETER, detail); }
 Reply not_found(std::size_t detail) { return Reply::fail(GODWIT_CMD_STATUS_NOT_FOUND, detail); }
 

@@ -43,6 +43,9 @@ inline constexpr std::uint32_t kMaxReservations = 4096;
 inline constexpr std::uint32_t kMaxReservationsPerCommand = 1024;
 inline constexpr std::uint32_t kNumberMask = 0xffffff;  // PDs, CQs, QPs
 inline constexpr std::uint32_t kNoReceiveQueue = 255;
+inline constexpr std::uint32_t kFirstQpn = 2;  // 0 and 1 are the port's own
+inline constexpr std::uint32_t kLastQpn = 0xfffffe;
+inline constexpr std::uint32_t kMaxLog2CommandDepth = 8;
 
 // Work per call of run().
 inline constexpr unsigned kCommandsPerRun = 32;
@@ -173,6 +176,7 @@ class Device final : public resources::Dma,
     std::uint32_t gathered = 0;
   };
 
+  struct Snapshot;  // snapshot.cc
   struct CommandRow;
   using Handler = Reply (Device::*)(const std::uint8_t* params);
   static const CommandRow* command_row(std::uint8_t opcode);

@@ -87,9 +87,11 @@ bool Device::ring_sq(std::uint32_t page, std::uint32_t qpn, std::uint32_t value)
   QueuePair* qp = find_qp(qpn);
   if (qp == nullptr || qp->uctx != page || !qp->attached()) return false;
   const auto producer = static_cast<std::uint16_t>(value);
-  if (static_cast<std::uint16_t>(producer - qp->req.consumer) > qp->sq_depth()) return false;
+  const auto posted = static_cast<std::uint16_t>(producer - qp->req.consumer);
+  if (posted > qp->sq_depth()) return false;
+  const auto noted = static_cast<std::uint16_t>(qp->sq_noted_producer - qp->req.consumer);
+  if (!qp->sq_noted || posted > noted || noted > qp->sq_depth()) qp->sq_noted_producer = producer;
   qp->sq_noted = true;
-  qp->sq_noted_producer = producer;
   schedule(*qp);
   kick();
   return true;

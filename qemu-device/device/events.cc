@@ -108,9 +108,12 @@ bool Device::flush_qp_events(QueuePair& qp) {
 }
 
 void Device::fail_cq(CompletionQueue& cq) {
-  if (cq.failed) return;
-  cq.failed = cq.error_pending = cq.qps_pending = true;
-  count(GODWIT_COUNTER_CQ_OVERFLOWS);
+  if (!cq.failed) {
+    cq.failed = cq.error_pending = true;
+    count(GODWIT_COUNTER_CQ_OVERFLOWS);
+  }
+  // Also of a CQ that was broken before: the QP at hand had been stopped then.
+  cq.qps_pending = true;
   list(cq);
 }
 

@@ -5,6 +5,7 @@
 #ifndef GODWIT_DEVICE_QUEUE_PAIR_H
 #define GODWIT_DEVICE_QUEUE_PAIR_H
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -58,6 +59,14 @@ struct QueuePair : transport::Qp {
   std::uint64_t move = 0;
   std::uint64_t ttl_deadline_ns = UINT64_MAX;
 
+  // How long the buffer must be: send queue, receive queue, record.
+  std::uint64_t buffer_end() const {
+    const std::uint64_t sq = sq_offset + (std::uint64_t{1} << (log2_sq_depth + log2_sq_stride));
+    const std::uint64_t rq =
+        rq_depth() == 0 ? 0 : rq_offset + (std::uint64_t{1} << (log2_rq_depth + log2_rq_stride));
+    const std::uint64_t record = std::uint64_t{record_offset} + sizeof(godwit_qp_record);
+    return std::max({sq, rq, record});
+  }
   bool attached() const { return !buffer.empty(); }
   std::uint32_t sq_depth() const { return std::uint32_t{1} << log2_sq_depth; }
   std::uint32_t rq_depth() const {

@@ -8,7 +8,6 @@
 namespace godwit::device {
 namespace {
 
-constexpr std::uint32_t kMaxLog2Depth = 8;
 constexpr std::uint64_t kRingMask = ~std::uint64_t{63};
 
 std::uint64_t with_low(std::uint64_t value, std::uint32_t low) {
@@ -110,7 +109,7 @@ void Device::write_word(std::uint32_t offset, std::uint32_t value) {
       if (!enabled_) cmd_cq_ = with_high(cmd_cq_, value);
       return;
     case GODWIT_REG_CMD_LOG2_DEPTH:
-      if (!enabled_ && value <= kMaxLog2Depth) cmd_log2_depth_ = value;
+      if (!enabled_ && value <= kMaxLog2CommandDepth) cmd_log2_depth_ = value;
       return;
     case GODWIT_REG_CMD_DOORBELL:
       if (!running()) return;
@@ -185,6 +184,7 @@ void Device::clear_state() {
   cmd_producer_ = cmd_consumer_ = 0;
   halves_.assign(config_.doorbell_pages, HalfDoorbell());
 
+  events_due_ = port_event_due_ = false;
   listed_cqs_.clear();
   listed_qps_.clear();
   timers_.clear();

@@ -231,8 +231,11 @@ bool Device::read_sq_producer(QueuePair& qp, std::uint16_t* producer) {
   return true;
 }
 
+// An index behind the last one is of a doorbell that was overtaken.
 void Device::post_sq(QueuePair& qp, std::uint16_t producer) {
-  if (static_cast<std::uint16_t>(producer - qp.req.consumer) > qp.sq_depth()) return;
+  const auto posted = static_cast<std::uint16_t>(producer - qp.req.consumer);
+  const auto known = static_cast<std::uint16_t>(qp.req.producer - qp.req.consumer);
+  if (posted > qp.sq_depth() || posted < known) return;
   transport::on_send_posted(qp, ports_, now_ns_, producer);
 }
 

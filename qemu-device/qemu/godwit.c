@@ -454,6 +454,10 @@ static int godwit_pre_save(void *opaque)
     GodwitState *s = opaque;
     size_t need = godwit_device_save(s->device, godwit_now(), NULL, 0);
 
+    if (need > GODWIT_SAVED_LIMIT) {
+        error_report("godwit: too many memory regions to be saved with the VM");
+        return -EFBIG;
+    }
     g_free(s->saved);
     s->saved = g_malloc(need);
     s->saved_length = godwit_device_save(s->device, godwit_now(), s->saved, need);

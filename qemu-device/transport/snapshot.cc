@@ -262,6 +262,10 @@ const char* load_qp(Qp& target, std::uint64_t now, const godwit_qp_state& s) {
   req.una = s.una_psn.raw;
   req.next = s.next_psn.raw;
   req.high = s.high_psn.raw;
+  // In Error, and before RTS, nothing is under way: what was has been flushed.
+  if (a.status != Status::kRts && a.status != Status::kSqd) {
+    req.una = req.next = req.high = req.first_psn;
+  }
   const std::uint32_t sent = psn_distance(req.high, req.first_psn);
   if (sent >= wire::kPsnWindow || psn_distance(req.una, req.first_psn) > sent ||
       psn_distance(req.next, req.una) > psn_distance(req.high, req.una)) {

@@ -38,6 +38,7 @@ struct Totals {
   std::uint64_t returns = 0;    // restored at home
   std::uint64_t rollbacks = 0;  // UNSTOP
   std::uint64_t abandoned = 0;
+  std::uint64_t snapshots = 0;
   std::uint64_t counters[GODWIT_COUNTER_COUNT] = {};
 };
 Totals g_totals;
@@ -84,6 +85,7 @@ class Simulation {
   void set_up();
   void orchestrate(unsigned process);
   bool may_move(unsigned process) const;
+  void snapshot();
   void run_machines();
   void advance();
   bool finished() const;
@@ -256,6 +258,17 @@ void Simulation::orchestrate(unsigned i) {
   }
 }
 
+// A VM is saved and loaded now and then; nobody may notice.
+void Simulation::snapshot() {
+  for (auto& machine : machines_) {
+    if (rng_.below(500) != 0) continue;
+    ++g_totals.snapshots;
+    if (const char* wrong = machine->load(machine->save())) {
+      verdict_.fail(std::string("a saved device cannot be loaded: ") + wrong);
+    }
+  }
+}
+
 void Simulation::run_machines() {
   bool again = true;
   for (unsigned round = 0; again; ++round) {
@@ -326,6 +339,7 @@ std::string Simulation::run() {
       }
       orchestrate(i);
     }
+    snapshot();
     run_machines();
     advance();
     if (clock_ > limit) {
@@ -352,13 +366,14 @@ TEST(Simulation, Seeds) {
   }
   const auto total = [](unsigned counter) { return g_totals.counters[counter]; };
   std::printf("%" PRIu64 " seeds: %" PRIu64 " operations, %" PRIu64 " moves, %" PRIu64
-              " restores at home, %" PRIu64 " rollbacks, %" PRIu64 " abandoned restores; %" PRIu64
+              " restores at home, %" PRIu64 " rollbacks, %" PRIu64 " abandoned restores, %" PRIu64
+              " VM snapshots; %" PRIu64
               " packets, %" PRIu64 " sent again, %" PRIu64 " duplicates, %" PRIu64
               " out of sequence, %" PRIu64 " NAK_STOPPED, %" PRIu64 " RESUME accepted, %" PRIu64
               " probes; causes: %" PRIu64 " NAKs, %" PRIu64 " RNR NAKs, %" PRIu64 " implied, %" PRIu64
               " timeouts\n",
               g_seeds, g_totals.operations, g_totals.moves, g_totals.returns, g_totals.rollbacks,
-              g_totals.abandoned, total(GODWIT_COUNTER_TX_RDMA_PACKETS),
+              g_totals.abandoned, g_totals.snapshots, total(GODWIT_COUNTER_TX_RDMA_PACKETS),
               total(GODWIT_COUNTER_RETRANSMISSIONS), total(GODWIT_COUNTER_DUPLICATE_REQUEST),
               total(GODWIT_COUNTER_OUT_OF_SEQUENCE), total(GODWIT_COUNTER_TX_NAK_STOPPED),
               total(GODWIT_COUNTER_RESUME_ACCEPTED), total(GODWIT_COUNTER_PROBES),
@@ -370,6 +385,7 @@ TEST(Simulation, Seeds) {
   EXPECT_GT(g_totals.returns, 0u);
   EXPECT_GT(g_totals.rollbacks, 0u);
   EXPECT_GT(g_totals.abandoned, 0u);
+  EXPECT_GT(g_totals.snapshots, 0u);
   for (const unsigned counter :
        {GODWIT_COUNTER_RETRANSMISSIONS, GODWIT_COUNTER_DUPLICATE_REQUEST,
         GODWIT_COUNTER_OUT_OF_SEQUENCE, GODWIT_COUNTER_RNR_NAK_RETRY_ERR,

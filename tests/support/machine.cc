@@ -127,13 +127,30 @@ godwit_host_ops Machine::host_ops(Machine* machine) {
 }
 
 Machine::Machine(const godwit_device_config& config, std::uint64_t* clock, std::size_t pages)
-    : clock_(clock != nullptr ? clock : &own_clock_), memory_(pages, config.seed) {
+    : config_(config),
+      clock_(clock != nullptr ? clock : &own_clock_),
+      memory_(pages, config.seed) {
   const godwit_host_ops ops = host_ops(this);
   device_ = godwit_device_new(&config, &ops);
   must(device_ != nullptr);
 }
 
 Machine::~Machine() { godwit_device_free(device_); }
+
+std::vector<std::uint8_t> Machine::save() const {
+  std::vector<std::uint8_t> state(godwit_device_save(device_, now(), nullptr, 0));
+  must(godwit_device_save(device_, now(), state.data(), state.size()) == state.size());
+  return state;
+}
+
+const char* Machine::load(const std::vector<std::uint8_t>& state) {
+  godwit_device_free(device_);
+  const godwit_host_ops ops = host_ops(this);
+  device_ = godwit_device_new(&config_, &ops);
+  must(device_ != nullptr);
+  kicked_ = true;
+  return godwit_device_load(device_, now(), state.data(), state.size());
+}
 
 void Machine::enable(std::uint32_t log2_depth) {
   if (cmd_sq_ == 0) {

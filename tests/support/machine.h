@@ -158,6 +158,11 @@ class Machine {
   // Lets the device work until it has nothing to do at this time. False: it did not come to an end.
   bool run(unsigned limit = 100000);
   bool kicked() const { return kicked_; }
+
+  // The device as bytes, and another one made of them: what a VM snapshot does. Null, or what is
+  // wrong with the bytes.
+  std::vector<std::uint8_t> save() const;
+  const char* load(const std::vector<std::uint8_t>& state);
   std::uint64_t next_deadline() const { return godwit_device_next_deadline(device_); }
   void receive(const Frame& frame) {
     godwit_device_receive_frame(device_, now(), frame.data(), frame.size());
@@ -229,6 +234,7 @@ class Machine {
 
   static godwit_host_ops host_ops(Machine* machine);
 
+  const godwit_device_config config_;
   std::uint64_t own_clock_ = 0;
   std::uint64_t* clock_;
   GuestMemory memory_;
