@@ -129,10 +129,12 @@ static int godwit_cq_numbers(struct godwit_cq *cq, u32 wanted_cqn, bool restore)
 	if (ret < 0)
 		return ret == -ENOSPC ? (restore ? -EEXIST : -ENOMEM) : ret;
 	cq->cqn = ret;
-	ret = xa_alloc_irq(&dev->cqs, &cq->event_number, cq, xa_limit_31b, GFP_KERNEL);
-	if (ret)
+	/* Round: an entry of a destroyed CQ that still lies in an event queue finds nobody. */
+	ret = xa_alloc_cyclic_irq(&dev->cqs, &cq->event_number, cq, xa_limit_31b,
+				  &dev->next_event_number, GFP_KERNEL);
+	if (ret < 0)
 		ida_free(&cq->context->cqn_ida, cq->cqn);
-	return ret;
+	return min(ret, 0);
 }
 
 static void godwit_cq_forget(struct godwit_cq *cq)
@@ -221,8 +223,10 @@ int godwit_create_cq(struct ib_cq *ibcq, const struct ib_cq_init_attr *attr,
 	ret = godwit_udata_out(udata, &resp, sizeof(resp));
 	if (!ret)
 		return 0;
-	if (godwit_destroy_cq(ibcq, udata))	/* unpins it */
+	if (godwit_destroy_cq(ibcq, udata)) {	/* unpins it */
 		godwit_fatal(dev, "a new CQ cannot be destroyed");
+		godwit_destroy_cq(ibcq, udata);	/* a dead device does not object */
+	}
 	return ret;
 err_unpin:
 	godwit_memory_unpin(&cq->memory);

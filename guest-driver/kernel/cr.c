@@ -191,7 +191,7 @@ static int UVERBS_HANDLER(GODWIT_METHOD_CR_STATUS)(struct uverbs_attr_bundle *at
 static int godwit_placeholder_free(struct ib_uobject *uobj, enum rdma_remove_reason why,
 				   struct uverbs_attr_bundle *attrs)
 {
-	return 0;
+	return why == RDMA_REMOVE_DESTROY && !godwit_cr_capable() ? -EPERM : 0;
 }
 
 static int UVERBS_HANDLER(GODWIT_METHOD_PLACEHOLDER_ALLOC)(struct uverbs_attr_bundle *attrs)
@@ -254,7 +254,7 @@ static int UVERBS_HANDLER(GODWIT_METHOD_LEASE_ALLOC)(struct uverbs_attr_bundle *
 	ret = uverbs_copy_from(&info, attrs, GODWIT_ATTR_IN);
 	if (ret)
 		return ret;
-	if (!info.move || info.uctx_cookie || info.foreign_files || info.reserved_a0)
+	if (!info.move || info.uctx_cookie || info.reserved_80)
 		return -EINVAL;
 	ret = godwit_lease_begin(lease, context, &info);
 	if (ret)

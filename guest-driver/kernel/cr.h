@@ -18,6 +18,7 @@ struct godwit_lease {
 	u64 move;
 	struct pid **tasks;		/* the processes that are being dumped */
 	u32 task_count;
+	bool traced;			/* … because the caller traces them */
 };
 
 /* cr_dump.c */

@@ -3,6 +3,7 @@
  * The side that a container leaves: freezing a context under a lease, dumping
  * its objects, and what becomes of it when the lease ends.
  */
+#include <linux/fdtable.h>
 #include <linux/ptrace.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
@@ -73,7 +74,8 @@ static int godwit_lease_find_tasks(struct godwit_lease *lease)
 		if (lease->task_count < room && godwit_traced_by_caller(task))
 			lease->tasks[lease->task_count++] = get_task_pid(task, PIDTYPE_TGID);
 	rcu_read_unlock();
-	if (!lease->task_count)
+	lease->traced = lease->task_count;
+	if (!lease->traced)
 		lease->tasks[lease->task_count++] = get_pid(lease->context->owner);
 	return 0;
 }
@@ -97,6 +99,60 @@ static bool godwit_lease_tasks_live(const struct godwit_lease *lease)
 		if (godwit_process_lives(lease->tasks[i]))
 			return true;
 	return false;
+}
+
+static bool godwit_lease_has_task(const struct godwit_lease *lease, const struct pid *pid)
+{
+	u32 i;
+
+	for (i = 0; i < lease->task_count; i++)
+		if (lease->tasks[i] == pid)
+			return true;
+	return false;
+}
+
+/* ------------------------------------------------ who else has the context open */
+
+static int godwit_is_file_of(const void *ufile, struct file *file, unsigned int fd)
+{
+	return file->private_data == ufile;
+}
+
+static bool godwit_task_has_file(struct task_struct *task, const void *ufile)
+{
+	bool has;
+
+	task_lock(task);
+	has = iterate_fd(task->files, 0, godwit_is_file_of, ufile);
+	task_unlock(task);
+	return has;
+}
+
+/*
+ * A process outside the dump that has the context open would find it frozen for
+ * ever. Whoever asks looks as well, but may not see all processes; we do.
+ */
+static u32 godwit_count_foreign(const struct godwit_lease *lease)
+{
+	struct godwit_ucontext *context = lease->context;
+	struct task_struct *process, *thread;
+	u32 count = 0;
+
+	rcu_read_lock();
+	for_each_process_thread(process, thread) {
+		if (thread != process && thread->files == process->files)
+			continue;
+		if (same_thread_group(process, current) ||
+		    godwit_lease_has_task(lease, task_tgid(process)) ||
+		    !godwit_task_has_file(thread, context->ibuc.ufile))
+			continue;
+		count++;
+		dev_warn_ratelimited(&context->dev->pdev->dev,
+				     "context %u: process %d (%s), not being dumped, has it open\n",
+				     context->uctx, task_tgid_nr(process), process->comm);
+	}
+	rcu_read_unlock();
+	return count;
 }
 
 /* ------------------------------------------------ notes */
@@ -153,41 +209,67 @@ int godwit_note_event(struct godwit_ucontext *context, struct godwit_cq *cq,
 
 /* ------------------------------------------------ lease */
 
-/* Memory of a process that is gone has nobody to be restored to. */
-static int godwit_check_owner(struct godwit_ucontext *context, const struct godwit_memory *memory)
+/* What is pinned is still the memory of the process that pinned it, not of what it was before exec. */
+static bool godwit_memory_is_owners(const struct godwit_memory *memory)
 {
-	if (godwit_process_lives(memory->owner))
+	struct task_struct *task = get_pid_task(memory->owner, PIDTYPE_TGID);
+	bool is;
+
+	if (!task)
+		return false;
+	task_lock(task);
+	is = task->mm == memory->umem->owning_mm;
+	task_unlock(task);
+	put_task_struct(task);
+	return is;
+}
+
+/* A restore pins the memory of the process that it finds in the owner's place. */
+static int godwit_check_owner(const struct godwit_lease *lease, const struct godwit_memory *memory)
+{
+	struct godwit_ucontext *context = lease->context;
+	const char *problem;
+
+	if (!godwit_process_lives(memory->owner))
+		problem = "has ended";
+	else if (lease->traced && !godwit_lease_has_task(lease, memory->owner))
+		problem = "is not being dumped";
+	else if (!godwit_memory_is_owners(memory))
+		problem = "runs another program now";
+	else
 		return 0;
 	dev_warn_ratelimited(&context->dev->pdev->dev,
-			     "context %u: memory at %#llx belongs to a process that has ended\n",
-			     context->uctx, memory->start);
+			     "context %u: memory at %#llx belongs to process %d, which %s\n",
+			     context->uctx, memory->start, pid_nr(memory->owner), problem);
 	return -EOPNOTSUPP;
 }
 
-static int godwit_check_owners(struct godwit_ucontext *context)
+static int godwit_check_owners(const struct godwit_lease *lease)
 {
+	struct godwit_ucontext *context = lease->context;
 	struct godwit_mr *mr;
 	struct godwit_cq *cq;
 	struct godwit_qp *qp;
 	int ret = 0;
 
 	list_for_each_entry(mr, &context->mrs, node)
-		ret = ret ? ret : godwit_check_owner(context, &mr->memory);
+		ret = ret ? ret : godwit_check_owner(lease, &mr->memory);
 	list_for_each_entry(cq, &context->cqs, node)
-		ret = ret ? ret : godwit_check_owner(context, &cq->memory);
+		ret = ret ? ret : godwit_check_owner(lease, &cq->memory);
 	list_for_each_entry(qp, &context->qps, node)
-		ret = ret ? ret : godwit_check_owner(context, &qp->memory);
+		ret = ret ? ret : godwit_check_owner(lease, &qp->memory);
 	return ret;
 }
 
-static int godwit_freeze(struct godwit_ucontext *context)
+static int godwit_freeze(const struct godwit_lease *lease)
 {
+	struct godwit_ucontext *context = lease->context;
 	int ret;
 
 	lockdep_assert_held(&context->lock);
 	if (context->state != GODWIT_CONTEXT_RUNNING)
 		return -EBUSY;
-	ret = godwit_check_owners(context);
+	ret = godwit_check_owners(lease);
 	if (!ret)
 		ret = godwit_cmd_stop(context->dev, GODWIT_SCOPE_UCTX, context->uctx);
 	if (ret)
@@ -254,15 +336,21 @@ int godwit_lease_begin(struct godwit_lease *lease, struct godwit_ucontext *conte
 	ret = godwit_lease_find_tasks(lease);
 	if (ret)
 		return ret;
-	mutex_lock(&context->lock);
-	ret = godwit_freeze(context);
-	mutex_unlock(&context->lock);
-	if (ret) {
-		godwit_lease_put_tasks(lease);
-		return ret;
+	if (godwit_count_foreign(lease)) {
+		ret = -ETXTBSY;
+		goto put_tasks;
 	}
+	mutex_lock(&context->lock);
+	ret = godwit_freeze(lease);
+	mutex_unlock(&context->lock);
+	if (ret)
+		goto put_tasks;
 	info->uctx_cookie = context->cookie;
 	return 0;
+
+put_tasks:
+	godwit_lease_put_tasks(lease);
+	return ret;
 }
 
 /*
@@ -464,8 +552,8 @@ static int godwit_dump_qp(struct godwit_dump *dump, struct godwit_qp *qp)
 		.user_handle = uobj->user_handle,
 		.pd_handle = qp->ibqp.pd->uobject->id,
 		.number = qp->ibqp.qp_num,
-		.send_cq_handle = godwit_cq_uobject(qp->ibqp.send_cq)->id,
-		.recv_cq_handle = godwit_cq_uobject(qp->ibqp.recv_cq)->id,
+		.send_cq_handle = godwit_cq_uobject(&qp->send_cq->ibcq)->id,
+		.recv_cq_handle = godwit_cq_uobject(&qp->recv_cq->ibcq)->id,
 		.async_events = qp->async_base + atomic_read(&qp->async_raised),
 	};
 	struct godwit_qp_info info;
@@ -518,7 +606,10 @@ int godwit_cr_dump(struct godwit_ucontext *context, const struct godwit_dump_in 
 		return ret;
 	out->uctx_cookie = context->cookie;
 	mutex_lock(&context->lock);
-	ret = godwit_dump_objects(&dump);
+	if (context->state == GODWIT_CONTEXT_LEFT)	/* its QPs' numbers may be others' */
+		ret = -ESTALE;
+	else
+		ret = godwit_dump_objects(&dump);
 	mutex_unlock(&context->lock);
 	godwit_mailbox_fini(context->dev, &dump.mailbox);
 	if (!ret && (out->records > in->max_records || out->state_used > in->state_room))
@@ -536,6 +627,8 @@ int godwit_cr_status(struct godwit_ucontext *context, struct godwit_status_out *
 	list_for_each_entry(qp, &context->qps, node) {
 		u32 ext;
 
+		if (qp->tombstone)
+			continue;
 		ret = godwit_cmd_query_qp(context->dev, qp->ibqp.qp_num, &info);
 		if (ret)
 			break;

@@ -183,6 +183,23 @@ static int godwit_set_qp_av(struct godwit_qp *qp, const struct godwit_set_state 
 	return 0;
 }
 
+/* The record and the state are of one QP: the AV that was checked is the one that it uses. */
+static int godwit_check_loaded_qp(const struct godwit_qp *qp, const struct godwit_record *record,
+				  const struct godwit_qp_info *info)
+{
+	const struct godwit_qp_attr *attr = &info->attr;
+	bool connected = attr->status >= GODWIT_QP_STATUS_RTR &&
+			 attr->status <= GODWIT_QP_STATUS_SQE;
+
+	if (!qp->had_av)
+		return connected && qp->ibqp.qp_type != IB_QPT_UD ? -EBADMSG : 0;
+	if (!connected || attr->path_mtu != record->path_mtu ||
+	    le32_to_cpu(attr->dest_qpn) != record->peer_qpn ||
+	    memcmp(attr->av.dgid, record->peer_gid, sizeof(attr->av.dgid)))
+		return -EBADMSG;
+	return 0;
+}
+
 /*
  * Not by MODIFY_QP: the core would ask the network for the peer's MAC, in a
  * network namespace that may be half restored.
@@ -207,6 +224,8 @@ int godwit_cr_set_qp(struct godwit_qp *qp, const struct godwit_set_state *in)
 				  qp->own_gid_index);
 	if (!ret)
 		ret = godwit_cmd_query_qp(context->dev, qp->ibqp.qp_num, &info);
+	if (!ret)
+		ret = godwit_check_loaded_qp(qp, &in->record, &info);
 	if (!ret) {
 		qp->loaded = true;
 		qp->state = info.attr.status;

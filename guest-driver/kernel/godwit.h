@@ -121,11 +121,13 @@ struct godwit_dev {
 	struct work_struct fatal_work;
 
 	struct net_device *netdev;
+	spinlock_t event_lock;		/* ib_registered, and dispatching while it is set */
 	bool ib_registered;
 
 	struct ida uctx_ida;
 	struct ida pd_ida;
 	struct xarray cqs;		/* by event number; the async EQ and comp EQs look here */
+	u32 next_event_number;
 	struct xarray qps;		/* by QPN */
 	atomic64_t next_cookie;
 	siphash_key_t cookie_key;
@@ -214,7 +216,7 @@ extern const struct rdma_stat_desc godwit_counter_descs[GODWIT_COUNTER_COUNT];
 /* ib_main.c */
 int godwit_ib_register(struct godwit_dev *dev);
 void godwit_ib_unregister(struct godwit_dev *dev);
-void godwit_ib_port_event(struct godwit_dev *dev, bool active);
+void godwit_ib_event(struct godwit_dev *dev, enum ib_event_type type);
 
 /* cq.c, qp.c: from the event queues, in interrupt context, under their lock */
 void godwit_cq_completion(struct godwit_dev *dev, u32 event_number);

@@ -262,16 +262,30 @@ static const struct ib_device_ops godwit_ops = {
 	INIT_RDMA_OBJ_SIZE(ib_ucontext, godwit_ucontext, ibuc),
 };
 
-void godwit_ib_port_event(struct godwit_dev *dev, bool active)
+/*
+ * Of the port or of the device; any context. The core delivers it later, and
+ * waits for that when a device is unregistered, but for nothing after it.
+ */
+void godwit_ib_event(struct godwit_dev *dev, enum ib_event_type type)
 {
 	struct ib_event event = {
 		.device = &dev->ibdev,
-		.event = active ? IB_EVENT_PORT_ACTIVE : IB_EVENT_PORT_ERR,
+		.event = type,
 		.element.port_num = GODWIT_PORT,
 	};
+	unsigned long flags;
 
-	if (READ_ONCE(dev->ib_registered))
+	spin_lock_irqsave(&dev->event_lock, flags);
+	if (dev->ib_registered)
 		ib_dispatch_event(&event);
+	spin_unlock_irqrestore(&dev->event_lock, flags);
+}
+
+static void godwit_ib_set_registered(struct godwit_dev *dev, bool registered)
+{
+	spin_lock_irq(&dev->event_lock);
+	dev->ib_registered = registered;
+	spin_unlock_irq(&dev->event_lock);
 }
 
 int godwit_ib_register(struct godwit_dev *dev)
@@ -290,13 +304,17 @@ int godwit_ib_register(struct godwit_dev *dev)
 	if (ret)
 		return ret;
 	ret = ib_register_device(ibdev, "godwit%d", &dev->pdev->dev);
-	if (!ret)
-		WRITE_ONCE(dev->ib_registered, true);
-	return ret;
+	if (ret) {
+		/* Or the reference to it would hold up its unregistration for ever. */
+		ib_device_set_netdev(ibdev, NULL, GODWIT_PORT);
+		return ret;
+	}
+	godwit_ib_set_registered(dev, true);
+	return 0;
 }
 
 void godwit_ib_unregister(struct godwit_dev *dev)
 {
-	WRITE_ONCE(dev->ib_registered, false);
+	godwit_ib_set_registered(dev, false);
 	ib_unregister_device(&dev->ibdev);
 }

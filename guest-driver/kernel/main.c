@@ -36,11 +36,9 @@ static int godwit_hw_enable(struct godwit_dev *dev)
 static void godwit_fatal_work(struct work_struct *work)
 {
 	struct godwit_dev *dev = container_of(work, struct godwit_dev, fatal_work);
-	struct ib_event event = { .device = &dev->ibdev, .event = IB_EVENT_DEVICE_FATAL };
 
 	godwit_netdev_dead(dev);
-	if (READ_ONCE(dev->ib_registered))
-		ib_dispatch_event(&event);
+	godwit_ib_event(dev, IB_EVENT_DEVICE_FATAL);
 }
 
 /*
@@ -140,6 +138,7 @@ static struct godwit_dev *godwit_dev_alloc(struct pci_dev *pdev)
 		return NULL;
 	dev->pdev = pdev;
 	INIT_WORK(&dev->fatal_work, godwit_fatal_work);
+	spin_lock_init(&dev->event_lock);
 	ida_init(&dev->uctx_ida);
 	ida_init(&dev->pd_ida);
 	xa_init_flags(&dev->cqs, XA_FLAGS_ALLOC | XA_FLAGS_LOCK_IRQ);

@@ -355,7 +355,7 @@ void godwit_netdev_link(struct godwit_dev *dev)
 		netif_carrier_on(netdev);
 	else
 		netif_carrier_off(netdev);
-	godwit_ib_port_event(dev, up && netif_running(netdev));
+	godwit_ib_event(dev, up && netif_running(netdev) ? IB_EVENT_PORT_ACTIVE : IB_EVENT_PORT_ERR);
 }
 
 void godwit_netdev_dead(struct godwit_dev *dev)
@@ -389,7 +389,7 @@ static int godwit_open(struct net_device *netdev)
 	netif_start_queue(netdev);
 	schedule_work(&nd->filter_work);
 	if (netif_carrier_ok(netdev))
-		godwit_ib_port_event(nd->dev, true);
+		godwit_ib_event(nd->dev, IB_EVENT_PORT_ACTIVE);
 	return 0;
 }
 
@@ -400,7 +400,7 @@ static int godwit_stop(struct net_device *netdev)
 	if (!nd->running)
 		return 0;
 	if (netif_carrier_ok(netdev))
-		godwit_ib_port_event(nd->dev, false);
+		godwit_ib_event(nd->dev, IB_EVENT_PORT_ERR);
 	netif_tx_disable(netdev);
 	WRITE_ONCE(nd->running, false);
 	synchronize_irq(pci_irq_vector(nd->dev->pdev, GODWIT_VECTOR_ETH));
@@ -556,7 +556,25 @@ static void godwit_get_ethtool_stats(struct net_device *netdev, struct ethtool_s
 		memset(data, 0, GODWIT_COUNTER_COUNT * sizeof(*data));
 }
 
+static int godwit_get_regs_len(struct net_device *netdev)
+{
+	return GODWIT_REG_BAD_ACCESSES + sizeof(u32);
+}
+
+static void godwit_get_regs(struct net_device *netdev, struct ethtool_regs *regs, void *data)
+{
+	struct godwit_netdev *nd = netdev_priv(netdev);
+	u32 *values = data;
+	u32 offset;
+
+	regs->version = GODWIT_ABI_MAJOR;
+	for (offset = 0; offset < regs->len; offset += sizeof(u32))
+		values[offset / sizeof(u32)] = readl(nd->dev->regs + offset);
+}
+
 static const struct ethtool_ops godwit_ethtool_ops = {
+	.get_regs_len = godwit_get_regs_len,
+	.get_regs = godwit_get_regs,
 	.get_drvinfo = godwit_get_drvinfo,
 	.get_link = ethtool_op_get_link,
 	.get_link_ksettings = godwit_get_link_ksettings,

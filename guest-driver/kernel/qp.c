@@ -132,6 +132,8 @@ static int godwit_qp_check(struct godwit_dev *dev, const struct ib_qp_init_attr 
 static void godwit_qp_set_request(struct godwit_qp *qp, const struct ib_qp_init_attr *attr,
 				  const struct godwit_ureq_create_qp *req)
 {
+	qp->send_cq = to_gcq(attr->send_cq);
+	qp->recv_cq = to_gcq(attr->recv_cq);
 	qp->cap = attr->cap;
 	qp->signal_all = attr->sq_sig_type == IB_SIGNAL_ALL_WR;
 	qp->state = IB_QPS_RESET;
@@ -157,8 +159,8 @@ static void godwit_qp_fill_create(struct godwit_qp *qp, const struct ib_qp_init_
 {
 	create->uctx = cpu_to_le32(qp->context->uctx);
 	create->pdn = cpu_to_le32(to_gpd(qp->ibqp.pd)->pdn);
-	create->send_cqn = cpu_to_le32(to_gcq(attr->send_cq)->cqn);
-	create->recv_cqn = cpu_to_le32(to_gcq(attr->recv_cq)->cqn);
+	create->send_cqn = cpu_to_le32(qp->send_cq->cqn);
+	create->recv_cqn = cpu_to_le32(qp->recv_cq->cqn);
 	create->sq_offset = cpu_to_le32(qp->sq_offset);
 	create->rq_offset = cpu_to_le32(qp->rq_offset);
 	create->record_offset = cpu_to_le32(qp->record_offset);
@@ -277,8 +279,10 @@ int godwit_create_qp(struct ib_qp *ibqp, struct ib_qp_init_attr *attr, struct ib
 	ret = godwit_udata_out(udata, &resp, sizeof(resp));
 	if (!ret)
 		return 0;
-	if (godwit_destroy_qp(ibqp, udata))	/* unpins it */
+	if (godwit_destroy_qp(ibqp, udata)) {	/* unpins it */
 		godwit_fatal(dev, "a new QP cannot be destroyed");
+		godwit_destroy_qp(ibqp, udata);	/* a dead device does not object */
+	}
 	return ret;
 err_unpin:
 	godwit_memory_unpin(&qp->memory);
@@ -444,6 +448,18 @@ int godwit_modify_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int mask,
 	return ret;
 }
 
+/* A tombstone's number may be another QP's by now: what the device has there is not ours. */
+static int godwit_qp_query_device(struct godwit_qp *qp, struct godwit_qp_info *info)
+{
+	int ret = -EINVAL;
+
+	mutex_lock(&qp->context->lock);
+	if (!qp->tombstone)
+		ret = godwit_cmd_query_qp(qp->context->dev, qp->ibqp.qp_num, info);
+	mutex_unlock(&qp->context->lock);
+	return ret;
+}
+
 static void godwit_qp_parse_av(const struct godwit_av *av, struct rdma_ah_attr *ah)
 {
 	union ib_gid dgid;
@@ -465,7 +481,7 @@ int godwit_query_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int mask,
 	struct godwit_qp_info info;
 	int ret;
 
-	ret = godwit_cmd_query_qp(qp->context->dev, ibqp->qp_num, &info);
+	ret = godwit_qp_query_device(qp, &info);
 	if (ret)
 		return ret;
 	memset(attr, 0, sizeof(*attr));

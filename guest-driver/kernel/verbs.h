@@ -102,6 +102,8 @@ struct godwit_qp {
 	struct godwit_ucontext *context;
 	struct list_head node;
 	struct godwit_memory memory;
+	struct godwit_cq *send_cq;	/* the core sets its own only when the QP is made */
+	struct godwit_cq *recv_cq;
 	struct ib_qp_cap cap;
 	u32 sq_offset;
 	u32 rq_offset;

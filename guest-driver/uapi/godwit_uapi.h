@@ -148,12 +148,15 @@ struct godwit_event_base {
 	__u32 async;
 };
 
-/* LEASE_ALLOC: in and out. The context stands still when it returns. */
+/*
+ * LEASE_ALLOC: in and out. The context stands still when it returns. Refused with
+ * -ETXTBSY if a process that the caller does not trace has the context open, with
+ * -EOPNOTSUPP if memory belongs to such a process, with -EBUSY if it stands still already.
+ */
 struct godwit_lease_info {
 	__aligned_u64 move;		/* in: identifies the checkpoint, random, not 0 */
 	__aligned_u64 uctx_cookie;	/* out: identifies the context on this device */
-	__u32 foreign_files;		/* out: references to the uverbs file that are not the dumped tasks' */
-	__u32 reserved_a0;
+	__aligned_u64 reserved_80;
 };
 
 #define GODWIT_RECORD_CONTEXT	1
