@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "dump.h"
 
-#include <dirent.h>
 #include <fcntl.h>
-#include <linux/kcmp.h>
 #include <poll.h>
 #include <rdma/ib_user_verbs.h>
 #include <sys/random.h>
@@ -12,17 +10,13 @@
 
 #include <cerrno>
 #include <cinttypes>
-#include <cstdio>
-#include <cstdlib>
-#include <memory>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "criu_api.h"
-#include "godwit_cmd.h"
-#include "godwit_state.h"
 #include "image.h"
+#include "proc.h"
 #include "uverbs.h"
 
 namespace godwit::criu {
@@ -33,6 +27,7 @@ struct Frozen {
   // Kept until this process ends, however it ends: CRIU has let the tasks go by then, or killed
   // them, and the driver decides by that between thaw and tombstones.
   Fd lease;
+  Fd async;  // its asynchronous event descriptor
   std::uint64_t cookie = 0;
   image::Context* image = nullptr;
 };
@@ -48,94 +43,73 @@ Dump& state() {
   return dump;
 }
 
-struct DirCloser {
-  void operator()(DIR* dir) const { closedir(dir); }
-};
-using Dir = std::unique_ptr<DIR, DirCloser>;
-
-std::vector<int> numbers_in(const std::string& path) {
-  std::vector<int> numbers;
-  Dir dir(opendir(path.c_str()));
-  while (dirent* entry = dir ? readdir(dir.get()) : nullptr)
-    if (entry->d_name[0] >= '0' && entry->d_name[0] <= '9')
-      numbers.push_back(std::atoi(entry->d_name));
-  return numbers;
-}
-
-int tracer_of(int pid) {
-  std::unique_ptr<FILE, int (*)(FILE*)> file(
-      fopen(("/proc/" + std::to_string(pid) + "/status").c_str(), "re"), fclose);
-  char line[256];
-  int tracer = 0;
-  while (file && fgets(line, sizeof(line), file.get()))
-    if (sscanf(line, "TracerPid: %d", &tracer) == 1) break;
-  return tracer;
-}
-
-std::string fd_path(int pid, int fd) {
-  return "/proc/" + std::to_string(pid) + "/fd/" + std::to_string(fd);
-}
-
-std::string link_of(const std::string& path) {
-  char target[4096];
-  ssize_t n = readlink(path.c_str(), target, sizeof(target));
-  return n > 0 ? std::string(target, static_cast<std::size_t>(n)) : std::string();
-}
-
-bool same_file(int pid, int fd, int own_fd) {
-  return syscall(SYS_kcmp, getpid(), pid, KCMP_FILE, own_fd, fd) == 0;
-}
+constexpr char kEventLink[] = "anon_inode:[infinibandevent]";
 
 struct Found {
   Fd fd;
   int pid = 0;
   int number = 0;
-  std::string device;
+  std::string device;  // empty: an event descriptor
   std::string path;
 };
 
+struct Tasks {
+  std::set<int> pids;
+  std::vector<Found> contexts;
+  std::vector<Found> events;
+};
+
+int find_descriptor(int pid, int pidfd, int number, Tasks* tasks) {
+  struct stat st;
+  if (stat(fd_path(pid, number).c_str(), &st)) return 0;
+  if (is_rdma_cm(st)) {
+    godwit_error("process %d has an rdma_cm descriptor open (number %d): connections made by "
+                 "rdma_cm cannot be checkpointed, connect over TCP instead",
+                 pid, number);
+    return -EOPNOTSUPP;
+  }
+  Found item;
+  item.device = godwit_device_of(st);
+  item.path = link_of(fd_path(pid, number));
+  if (item.device.empty() && item.path != kEventLink) return 0;
+  item.fd.reset(static_cast<int>(syscall(SYS_pidfd_getfd, pidfd, number, 0)));
+  if (!item.fd.valid()) {
+    int error = errno;
+    godwit_error("cannot take descriptor %d of process %d: %s", number, pid, strerror(error));
+    return -error;
+  }
+  item.pid = pid;
+  item.number = number;
+  (item.device.empty() ? tasks->events : tasks->contexts).push_back(std::move(item));
+  return 0;
+}
+
 // The tasks being dumped are exactly those that this process traces.
-int find_contexts(std::vector<Found>* found, std::set<int>* tasks) {
+int find_tasks(Tasks* tasks) {
   for (int pid : numbers_in("/proc")) {
     if (pid == getpid() || tracer_of(pid) != getpid()) continue;
-    tasks->insert(pid);
+    tasks->pids.insert(pid);
     Fd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
-    if (!pidfd.valid()) continue;  // a thread or a zombie: nothing open of its own
-    for (int number : numbers_in("/proc/" + std::to_string(pid) + "/fd")) {
-      struct stat st;
-      if (stat(fd_path(pid, number).c_str(), &st)) continue;
-      if (is_rdma_cm(st)) {
-        godwit_error("process %d has an rdma_cm descriptor open (number %d): connections made by "
-                     "rdma_cm cannot be checkpointed, connect over TCP instead",
-                     pid, number);
-        return -EOPNOTSUPP;
-      }
-      Found item;
-      item.device = godwit_device_of(st);
-      if (item.device.empty()) continue;
-      item.fd.reset(static_cast<int>(syscall(SYS_pidfd_getfd, pidfd.get(), number, 0)));
-      if (!item.fd.valid()) {
-        int error = errno;
-        godwit_error("cannot take descriptor %d of process %d: %s", number, pid, strerror(error));
-        return -error;
-      }
-      item.pid = pid;
-      item.number = number;
-      item.path = link_of(fd_path(pid, number));
-      found->push_back(std::move(item));
+    if (!pidfd.valid()) {
+      int error = errno;
+      if (error == ESRCH) continue;
+      godwit_error("cannot look into process %d: %s", pid, strerror(error));
+      return -error;
     }
+    for (int number : numbers_in("/proc/" + std::to_string(pid) + "/fd"))
+      if (int ret = find_descriptor(pid, pidfd.get(), number, tasks)) return ret;
   }
   return 0;
 }
 
 // A process outside the dump that holds one of the files would keep it, frozen for ever.
-int refuse_foreign_holders(const std::vector<Found>& found, const std::set<int>& tasks) {
+int refuse_foreign_holders(const Tasks& tasks) {
   for (int pid : numbers_in("/proc")) {
-    if (pid == getpid() || tasks.count(pid)) continue;
+    if (pid == getpid() || tasks.pids.count(pid)) continue;
     for (int number : numbers_in("/proc/" + std::to_string(pid) + "/fd")) {
       struct stat st;
       if (stat(fd_path(pid, number).c_str(), &st) || godwit_device_of(st).empty()) continue;
-      for (const Found& item : found)
+      for (const Found& item : tasks.contexts)
         if (same_file(pid, number, item.fd.get())) {
           godwit_error("process %d, which is not being dumped, shares the verbs context of process "
                        "%d (descriptor %d there, %d here): end it, or dump it as well",
@@ -151,7 +125,11 @@ int add_context(Found& item) {
   Dump& dump = state();
   std::uint64_t cookie = 0;
   int ret = context_cookie(item.fd.get(), &cookie);
-  if (ret == -EINVAL) return 0;  // opened, but no context was ever made: restored as it is found
+  if (ret == -EINVAL) {
+    godwit_error("process %d, descriptor %d: a uverbs file without a context cannot be checkpointed",
+                 item.pid, item.number);
+    return -EOPNOTSUPP;
+  }
   if (ret) {
     godwit_error("process %d, descriptor %d: cannot read its verbs context: %s", item.pid,
                  item.number, strerror(-ret));
@@ -165,8 +143,43 @@ int add_context(Found& item) {
   frozen.image = dump.image.add_contexts();
   frozen.image->set_path(item.path);
   frozen.image->set_doorbell_page(0);
+  if (!dump.image.device().empty() && dump.image.device() != item.device) {
+    godwit_error("process %d uses %s, and another context is on %s: contexts of two NICs cannot be "
+                 "checkpointed together",
+                 item.pid, item.device.c_str(), dump.image.device().c_str());
+    return -EOPNOTSUPP;
+  }
   dump.image.set_device(item.device);
   dump.contexts.push_back(std::move(frozen));
+  return 0;
+}
+
+// An event descriptor is restored together with the one context that it belongs to.
+int refuse_unknown_events(Tasks* tasks) {
+  for (Found& item : tasks->events) {
+    godwit_identify_out what = {};
+    Frozen* owner = nullptr;
+    for (Frozen& frozen : state().contexts)
+      if (identify(frozen.context.get(), item.fd.get(), &what) == 0) {
+        owner = &frozen;
+        break;
+      }
+    if (!owner) {
+      godwit_error("process %d, descriptor %d: an event descriptor whose context has been closed, or "
+                   "is of another driver, cannot be checkpointed",
+                   item.pid, item.number);
+      return -EOPNOTSUPP;
+    }
+    if (what.kind != GODWIT_IDENTIFY_ASYNC) continue;
+    if (!owner->async.valid()) {
+      owner->async = std::move(item.fd);
+    } else if (!same_file(getpid(), item.fd.get(), owner->async.get())) {
+      godwit_error("process %d, descriptor %d: a second asynchronous event descriptor of one context "
+                   "cannot be checkpointed",
+                   item.pid, item.number);
+      return -EOPNOTSUPP;
+    }
+  }
   return 0;
 }
 
@@ -193,7 +206,8 @@ int freeze(Frozen* frozen, std::uint64_t move) {
   info.move = move;
   int ret = lease(frozen->context.get(), &info, &frozen->lease);
   if (ret) {
-    godwit_error("cannot freeze a context: %s", strerror(-ret));
+    const char* hint = ret == -ETXTBSY || ret == -EOPNOTSUPP ? ": the kernel's log names the process" : "";
+    godwit_error("cannot freeze a context: %s%s", strerror(-ret), hint);
     return ret;
   }
   std::vector<godwit_record> records;
@@ -224,12 +238,12 @@ std::uint64_t wanted_move() {
  */
 int scan() {
   Dump& dump = state();
-  std::vector<Found> found;
-  std::set<int> tasks;
-  if (int ret = find_contexts(&found, &tasks)) return ret;
-  if (int ret = refuse_foreign_holders(found, tasks)) return ret;
-  for (Found& item : found)
+  Tasks tasks;
+  if (int ret = find_tasks(&tasks)) return ret;
+  if (int ret = refuse_foreign_holders(tasks)) return ret;
+  for (Found& item : tasks.contexts)
     if (int ret = add_context(item)) return ret;
+  if (int ret = refuse_unknown_events(&tasks)) return ret;
   for (const Frozen& frozen : dump.contexts)
     if (int ret = refuse_unknown_objects(frozen)) return ret;
   std::uint64_t move = wanted_move();
@@ -238,7 +252,7 @@ int scan() {
   dump.image.set_version(kImageVersion);
   dump.image.set_move(move);
   dump.image.set_driver_abi(GODWIT_UVERBS_ABI);
-  dump.image.set_state_version(GODWIT_STATE_VERSION);
+  dump.image.set_state_version(state_version_of(dump.image.device()));
   for (Frozen& frozen : dump.contexts)
     if (int ret = freeze(&frozen, move)) return ret;
   return 0;
@@ -365,7 +379,7 @@ int dump_file(int fd, int id) {
     return -EOPNOTSUPP;
   }
   bool context = !godwit_device_of(st).empty();
-  bool event = !context && link_of(fd_path(getpid(), fd)) == "anon_inode:[infinibandevent]";
+  bool event = !context && link_of(fd_path(getpid(), fd)) == kEventLink;
   if (!context && !event) return -ENOTSUP;
   Dump& dump = state();
   if (!dump.scanned) {

@@ -2,7 +2,6 @@
 //
 // godwit-cr: looks into checkpoint images, and manages what a move leaves on a NIC.
 // For orchestrators and for people; runs in the guest.
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -20,6 +19,7 @@
 
 #include "godwit_state.h"
 #include "image.h"
+#include "proc.h"
 #include "uverbs.h"
 
 namespace {
@@ -38,9 +38,9 @@ const char kHelp[] =
                                nothing can be restored from it
   move-id DIR                  print the id of the checkpoint in DIR (16 hex digits)
   show DIR [--json]            what the checkpoint holds
-  check DIR [--reserve SEC]    can it be restored on this machine? GIDs, GID indexes, path MTU,
-                               completion vectors, QPNs; --reserve keeps the QPNs for SEC
-                               seconds
+  check DIR [--reserve SEC]    can it be restored on this machine? Versions, GIDs, GID indexes,
+                               path MTU, completion vectors, QPNs; --reserve keeps the QPNs
+                               for SEC seconds
   commit --move ID             start the time to live of the tombstones of a checkpoint
   drop --move ID               destroy its tombstones and reservations at once
   list [--json]                all tombstones on this NIC
@@ -200,6 +200,11 @@ int check(Options& options) {
   std::uint32_t comp_vectors = 0;
   if (int ret = open_device(options, &context, &comp_vectors)) return ret;
   const unsigned mtu = netdev_mtu(options.device);
+  const std::uint32_t version = state_version_of(options.device);
+  if (image.state_version() != version)
+    return fail("the checkpoint holds device state of version " +
+                std::to_string(image.state_version()) + ", this NIC knows " +
+                std::to_string(version));
   std::vector<std::uint32_t> qpns;
   for (const auto& saved : image.contexts())
     for (const auto& object : saved.objects()) {
@@ -272,16 +277,6 @@ int list(Options& options) {
   return kOk;
 }
 
-std::vector<int> numbers_in(const std::string& path) {
-  std::vector<int> numbers;
-  DIR* dir = opendir(path.c_str());
-  while (dirent* entry = dir ? readdir(dir) : nullptr)
-    if (entry->d_name[0] >= '0' && entry->d_name[0] <= '9')
-      numbers.push_back(std::atoi(entry->d_name));
-  if (dir) closedir(dir);
-  return numbers;
-}
-
 std::uint64_t pid_namespace(int pid) {
   struct stat st;
   return stat(("/proc/" + std::to_string(pid) + "/ns/pid").c_str(), &st) ? 0 : st.st_ino;
@@ -299,7 +294,7 @@ int for_each_context(int pid, Function function) {
     Fd pidfd(static_cast<int>(syscall(SYS_pidfd_open, other, 0)));
     for (int number : numbers_in("/proc/" + std::to_string(other) + "/fd")) {
       struct stat st;
-      std::string path = "/proc/" + std::to_string(other) + "/fd/" + std::to_string(number);
+      const std::string path = fd_path(other, number);
       if (stat(path.c_str(), &st)) continue;
       const std::string device = godwit_device_of(st);
       if (device.empty()) continue;
@@ -337,8 +332,8 @@ int plan(const Options& options) {
   image.set_version(kImageVersion);
   image.set_move(options.move);
   image.set_driver_abi(GODWIT_UVERBS_ABI);
+  image.set_device("");  // without contexts
   image.set_state_version(GODWIT_STATE_VERSION);
-  image.set_device("");
   int ret = for_each_context(
       options.pid, [&image](int fd, const std::string& device, const std::string& path) {
         std::vector<godwit_record> records;
@@ -347,6 +342,7 @@ int plan(const Options& options) {
         if (int error = dump(fd, &records, &area, &out))
           return fail("cannot read the objects of a context: " + std::string(strerror(-error)));
         image.set_device(device);
+        image.set_state_version(state_version_of(device));
         auto* context = image.add_contexts();
         context->set_path(path);
         to_context(records, area, context);

@@ -62,14 +62,37 @@ std::string describe(const image::Object& object) {
          std::to_string(object.handle());
 }
 
+// Members that have the same name and meaning on both sides.
+#define GODWIT_SAME_MEMBERS(X)                                                                   \
+  X(user_handle) X(pd_handle) X(number) X(owner) X(access) X(start) X(length) X(iova) X(channel) \
+  X(comp_events) X(async_events) X(send_cq_handle) X(recv_cq_handle) X(srq_handle) X(cqe)        \
+  X(comp_vector) X(record_offset) X(sq_offset) X(rq_offset) X(max_send_wr) X(max_recv_wr)        \
+  X(max_send_sge) X(max_recv_sge) X(max_inline) X(qp_type) X(qp_state) X(sq_sig_all) X(has_srq)  \
+  X(log2_sq_depth) X(log2_rq_depth) X(log2_sq_stride) X(log2_rq_stride) X(has_av) X(path_mtu)    \
+  X(port) X(extended_peer) X(own_gid_index) X(peer_qpn)
+
+// Every value as wide as the driver takes it: a cut one could pass for another.
+std::string check_values(const image::Object& object) {
+  const godwit_record record = to_record(object);
+#define X(member) \
+  if (record.member != object.member()) return describe(object) + ": bad value of " #member;
+  GODWIT_SAME_MEMBERS(X)
+#undef X
+  const bool queue = object.type() == GODWIT_RECORD_CQ || object.type() == GODWIT_RECORD_QP;
+  if (queue && object.length() > UINT32_MAX) return describe(object) + ": bad value of length";
+  if (object.has_av() && (object.own_gid().size() != 16 || object.peer_gid().size() != 16))
+    return describe(object) + ": bad GID";
+  return {};
+}
+
 // Handles are unique, and what an object names exists and is of the right type.
 std::string check_objects(const image::Context& context) {
   std::map<std::uint32_t, std::uint32_t> types;
   std::set<std::uint64_t> channels;
   for (const auto& channel : context.channels()) channels.insert(channel.cookie());
   for (const auto& object : context.objects()) {
-    if (object.type() == GODWIT_RECORD_CONTEXT) continue;
     if (object.handle() >= kMaxHandle) return describe(object) + ": handle too large";
+    if (std::string error = check_values(object); !error.empty()) return error;
     if (!types.emplace(object.handle(), object.type()).second)
       return describe(object) + ": handle used twice";
   }
@@ -79,7 +102,6 @@ std::string check_objects(const image::Context& context) {
   };
   for (const auto& object : context.objects()) {
     switch (object.type()) {
-      case GODWIT_RECORD_CONTEXT:
       case GODWIT_RECORD_PD: break;
       case GODWIT_RECORD_MR:
         if (!is(object.pd_handle(), GODWIT_RECORD_PD))
@@ -95,8 +117,6 @@ std::string check_objects(const image::Context& context) {
         if (!is(object.send_cq_handle(), GODWIT_RECORD_CQ) ||
             !is(object.recv_cq_handle(), GODWIT_RECORD_CQ))
           return describe(object) + ": its CQ is missing";
-        if (object.has_own_gid() && (object.own_gid().size() != 16 || object.peer_gid().size() != 16))
-          return describe(object) + ": bad GID";
         break;
       default: return describe(object) + ": this version cannot restore it";
     }
@@ -113,6 +133,7 @@ std::string check_image(const image::Image& image) {
            std::to_string(GODWIT_UVERBS_ABI);
   if (image.move() == 0) return "image without a move id";
   std::set<std::uint32_t> pages, ids;
+  std::size_t events = 0;
   auto unique_id = [&](const image::File& file) { return ids.insert(file.id()).second; };
   for (const auto& context : image.contexts()) {
     if (!pages.insert(context.doorbell_page()).second) return "two contexts with one doorbell page";
@@ -124,7 +145,9 @@ std::string check_image(const image::Image& image) {
     for (const auto& channel : context.channels())
       if (channel.has_file() && !unique_id(channel.file())) return "file id used twice";
     if (std::string error = check_objects(context); !error.empty()) return error;
+    events += static_cast<std::size_t>(context.comp_events_size() + context.async_events_size());
   }
+  if (events > kMaxEvents) return std::to_string(events) + " unread events: too many";
   return {};
 }
 
@@ -156,6 +179,8 @@ std::string serialize_image(const image::Image& image) {
 
 std::string write_image(int directory, const image::Image& image) {
   const std::string temporary = std::string(kImageName) + ".new";
+  // What no restore would take is refused now, while the application can go on.
+  if (std::string error = check_image(image); !error.empty()) return error;
   std::string bytes = serialize_image(image);
   if (bytes.size() > kMaxImageBytes) return "image too large";
   Fd fd(openat(directory, temporary.c_str(), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600));
@@ -177,6 +202,7 @@ std::string parse_image(const std::string& bytes, image::Image* image) {
   if (header.version != kImageVersion)
     return "image version " + std::to_string(header.version) + ", this plugin reads " +
            std::to_string(kImageVersion);
+  if (header.reserved) return "unknown header";
   std::string message = bytes.substr(sizeof(header));
   if (header.length != message.size()) return "cut or grown: length does not match";
   if (header.crc32 != crc32(message)) return "check sum does not match";
@@ -209,15 +235,6 @@ ReadResult read_image(int directory, image::Image* image, std::string* error) {
   *error = parse_image(bytes, image);
   return error->empty() ? ReadResult::kOk : ReadResult::kBad;
 }
-
-// Members that have the same name and meaning on both sides.
-#define GODWIT_SAME_MEMBERS(X)                                                                   \
-  X(user_handle) X(pd_handle) X(number) X(owner) X(access) X(start) X(length) X(iova) X(channel) \
-  X(comp_events) X(async_events) X(send_cq_handle) X(recv_cq_handle) X(srq_handle) X(cqe)        \
-  X(comp_vector) X(record_offset) X(sq_offset) X(rq_offset) X(max_send_wr) X(max_recv_wr)        \
-  X(max_send_sge) X(max_recv_sge) X(max_inline) X(qp_type) X(qp_state) X(sq_sig_all) X(has_srq)  \
-  X(log2_sq_depth) X(log2_rq_depth) X(log2_sq_stride) X(log2_rq_stride) X(has_av) X(path_mtu)    \
-  X(port) X(extended_peer) X(own_gid_index) X(peer_qpn)
 
 void to_object(const godwit_record& record, const std::vector<std::uint8_t>& state_area,
                image::Object* object) {

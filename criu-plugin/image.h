@@ -17,7 +17,8 @@ namespace godwit::criu {
 inline constexpr std::uint32_t kImageVersion = 1;
 inline constexpr char kImageName[] = "godwit.img";
 inline constexpr std::size_t kMaxImageBytes = 512u << 20;
-inline constexpr std::uint32_t kMaxHandle = 1u << 22;
+inline constexpr std::uint32_t kMaxHandle = 1u << 20;
+inline constexpr std::size_t kMaxEvents = 1u << 18;
 
 // Empty, or a plain sentence that says what is wrong. `directory` is a descriptor.
 std::string write_image(int directory, const image::Image& image);

@@ -33,6 +33,7 @@ int on_init(int stage) {
 void on_exit(int stage, int ret) {
   guarded([&] {
     if (stage == CR_PLUGIN_STAGE__DUMP) godwit::criu::finish_dump(ret);
+    if (stage == CR_PLUGIN_STAGE__RESTORE) godwit::criu::finish_restore(ret);
     return 0;
   });
 }

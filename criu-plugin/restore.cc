@@ -19,6 +19,7 @@
 #include "criu_api.h"
 #include "gate.h"
 #include "image.h"
+#include "proc.h"
 #include "uverbs.h"
 
 namespace godwit::criu {
@@ -47,6 +48,7 @@ struct Shared {
 image::Image g_image;
 Shared* g_shared = nullptr;
 bool g_resumed = false;
+std::set<int> g_tasks;  // that CRIU has shown us
 
 SharedContext* shared_contexts() { return reinterpret_cast<SharedContext*>(g_shared + 1); }
 SharedFile* shared_files() {
@@ -81,18 +83,6 @@ int store_file(const image::File& file, const Fd& fd) {
   return shared->store ? 0 : -EIO;
 }
 
-// The context's own node first; where the numbering differs, any that is ours.
-Fd open_node(const std::string& path) {
-  std::vector<std::string> paths = {path};
-  for (int i = 0; i < 32; i++) paths.push_back("/dev/infiniband/uverbs" + std::to_string(i));
-  for (const std::string& candidate : paths) {
-    Fd fd(open(candidate.c_str(), O_RDWR | O_CLOEXEC));
-    struct stat st;
-    if (fd.valid() && fstat(fd.get(), &st) == 0 && S_ISCHR(st.st_mode)) return fd;
-  }
-  return Fd();
-}
-
 struct Restore {
   explicit Restore(const image::Context& from) : image(from) {}
   const image::Context& image;
@@ -113,14 +103,34 @@ int failed(const char* what, const image::Object& object, int ret) {
   return ret;
 }
 
+/*
+ * The context's own node first; where the numbering differs, the first on which our
+ * driver answers. The mount namespace is the task's, so that sysfs may not be there.
+ */
+int open_node(Restore* restore) {
+  std::vector<std::string> paths = {restore->image.path()};
+  for (int i = 0; i < 32; i++) paths.push_back("/dev/infiniband/uverbs" + std::to_string(i));
+  int ret = -ENODEV;
+  for (const std::string& path : paths) {
+    Fd fd(open(path.c_str(), O_RDWR | O_CLOEXEC));
+    struct stat st;
+    if (!fd.valid() || fstat(fd.get(), &st) || !S_ISCHR(st.st_mode)) continue;
+    godwit_uresp_context response = {};
+    std::uint32_t comp_vectors = 0;
+    int error = get_context(fd.get(), true, &response, &comp_vectors);
+    if (!error) {
+      restore->context = std::move(fd);
+      restore->doorbell_offset = response.doorbell_offset;
+      return 0;
+    }
+    if (ret == -ENODEV) ret = error;
+  }
+  return ret;
+}
+
 int open_context(Restore* restore) {
-  restore->context = open_node(restore->image.path());
-  if (!restore->context.valid()) return failed("cannot open the RDMA device", -ENODEV);
-  godwit_uresp_context response = {};
-  std::uint32_t comp_vectors = 0;
-  int ret = get_context(restore->context.get(), true, &response, &comp_vectors);
+  int ret = open_node(restore);
   if (ret) return failed("cannot make a context", ret);
-  restore->doorbell_offset = response.doorbell_offset;
   ret = async_event_alloc(restore->context.get(), &restore->async);
   if (ret) return failed("cannot make the asynchronous event descriptor", ret);
   for (int i = 0; i < restore->image.channels_size(); i++) {
@@ -300,10 +310,28 @@ unsigned count_qps() {
   return qps;
 }
 
+// 0: not a number of an attempt. A guess could be one that peers have seen already.
 std::uint32_t attempt() {
   const char* text = getenv("GODWIT_ATTEMPT");
-  unsigned long value = text ? strtoul(text, nullptr, 10) : 1;
-  return value >= 1 && value <= 1000000 ? static_cast<std::uint32_t>(value) : 1;
+  if (!text || !*text) return 1;
+  char* end = nullptr;
+  unsigned long value = strtoul(text, &end, 10);
+  return *end == 0 && value <= 1000000 ? static_cast<std::uint32_t>(value) : 0;
+}
+
+// An owner that never comes would leave its contexts frozen for ever. CRIU traces all tasks by now.
+int check_owners() {
+  std::set<int> tasks;
+  for (int pid : numbers_in("/proc"))
+    if (tracer_of(pid) == getpid()) tasks.insert(inner_pid(pid));
+  for (const auto& context : g_image.contexts())
+    for (const auto& object : context.objects())
+      if (object.type() != GODWIT_RECORD_PD && !tasks.count(object.owner())) {
+        godwit_error("%s with handle %u: its memory belongs to process %d, which is not restored",
+                     object_name(object.type()), object.handle(), object.owner());
+        return -ESRCH;
+      }
+  return 0;
 }
 
 // True in *complete when no object of any context waits for another task.
@@ -361,6 +389,10 @@ int begin_restore() {
     case ReadResult::kAbsent: return 0;
     case ReadResult::kBad: godwit_error("%s: %s", kImageName, error.c_str()); return -1;
     case ReadResult::kOk: break;
+  }
+  if (attempt() == 0) {
+    godwit_error("GODWIT_ATTEMPT is not a number from 1 to 1000000: %s", getenv("GODWIT_ATTEMPT"));
+    return -1;
   }
   std::vector<image::File> files;
   for (const auto& context : g_image.contexts()) {
@@ -442,7 +474,9 @@ int resume_task(int pid) {
   if (!g_shared || g_shared->contexts == 0) return -ENOTSUP;
   if (g_resumed) return 0;
   bool complete = false;
-  int ret = program_task(pid, &complete);
+  int ret = g_tasks.empty() ? check_owners() : 0;
+  g_tasks.insert(pid);
+  if (!ret) ret = program_task(pid, &complete);
   if (!ret && complete) {
     ret = resume_all();
     g_resumed = ret == 0;
@@ -453,6 +487,12 @@ int resume_task(int pid) {
     kill(pid, SIGKILL);
   }
   return ret;
+}
+
+void finish_restore(int ret) {
+  if (!g_shared || g_shared->contexts == 0 || g_resumed || ret) return;
+  godwit_error("no task brought the last of the contexts' memory: killing what was restored");
+  for (int pid : g_tasks) kill(pid, SIGKILL);
 }
 
 }  // namespace godwit::criu

@@ -15,6 +15,8 @@ int restore_file(int id);
 int update_mapping(const char* path, std::uint64_t old_offset, std::uint64_t* new_offset,
                    int* plugin_fd);
 int resume_task(int pid);
+// At the end of a restore: nothing may run with a context that nobody has resumed.
+void finish_restore(int ret);
 
 }  // namespace godwit::criu
 

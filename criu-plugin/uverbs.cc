@@ -13,6 +13,7 @@
 
 #include <array>
 #include <cerrno>
+#include <cstdio>
 
 namespace godwit::criu {
 namespace {
@@ -123,6 +124,15 @@ std::string read_text(const std::string& path) {
   return value;
 }
 
+// The last component of what a symbolic link points to.
+std::string link_target_name(const std::string& path) {
+  char target[512];
+  ssize_t n = readlink(path.c_str(), target, sizeof(target));
+  if (n <= 0) return {};
+  std::string text(target, static_cast<std::size_t>(n));
+  return text.substr(text.rfind('/') + 1);
+}
+
 std::string sysfs_node(const struct stat& st) {
   return "/sys/dev/char/" + std::to_string(major(st.st_rdev)) + ":" +
          std::to_string(minor(st.st_rdev));
@@ -135,19 +145,22 @@ void Fd::reset(int fd) {
   fd_ = fd;
 }
 
+// By its driver: udev may have given the device another name.
 std::string godwit_device_of(const struct stat& st) {
   if (!S_ISCHR(st.st_mode)) return {};
-  std::string device = read_text(sysfs_node(st) + "/ibdev");
-  return device.rfind("godwit", 0) == 0 ? device : std::string();
+  const std::string node = sysfs_node(st);
+  if (link_target_name(node + "/device/driver") != "godwit") return {};
+  return read_text(node + "/ibdev");
 }
 
 bool is_rdma_cm(const struct stat& st) {
-  if (!S_ISCHR(st.st_mode)) return false;
-  char target[256];
-  ssize_t n = readlink(sysfs_node(st).c_str(), target, sizeof(target));
-  if (n <= 0) return false;
-  std::string path(target, static_cast<std::size_t>(n));
-  return path.size() >= 8 && path.compare(path.size() - 8, 8, "/rdma_cm") == 0;
+  return S_ISCHR(st.st_mode) && link_target_name(sysfs_node(st)) == "rdma_cm";
+}
+
+std::uint32_t state_version_of(const std::string& device) {
+  unsigned major = 0, minor = 0, version = 0;
+  const std::string text = read_text("/sys/class/infiniband/" + device + "/fw_ver");
+  return std::sscanf(text.c_str(), "%u.%u.%u", &major, &minor, &version) == 3 ? version : 0;
 }
 
 int lease(int context, godwit_lease_info* info, Fd* lease_fd) {

@@ -45,6 +45,8 @@ class Fd {
 // Name of the RDMA device ("godwit0") if this is a uverbs node of our driver, else empty.
 std::string godwit_device_of(const struct stat& st);
 bool is_rdma_cm(const struct stat& st);
+// Version of the device's saved state, the last part of its firmware version. 0: not known.
+std::uint32_t state_version_of(const std::string& device);
 
 // ---- the driver's methods
 int lease(int context, godwit_lease_info* info, Fd* lease_fd);

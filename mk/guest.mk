@@ -56,7 +56,7 @@ endif
 
 # ---- plugin and its tool
 PLUGIN_FLAGS := -std=c++20 -O2 -g -fPIC -Wall -Wextra -Werror -Iabi -Iguest-driver/uapi -I$(B)/plugin -Icriu-plugin
-PLUGIN_COMMON := uverbs image
+PLUGIN_COMMON := uverbs image proc
 $(B)/plugin/godwit.pb.h $(B)/plugin/godwit.pb.cc &: criu-plugin/godwit.proto $(B)/config.mk
 	@mkdir -p $(B)/plugin
 	@echo '  PROTOC   $<'

@@ -33,6 +33,18 @@ $(B)/tests/vm: $(VM_OBJECTS) $(B)/lib/libgodwit-lab.a
 	@echo '  LINK     $@'
 	g++ -o $@ $^ -lgtest $(LAB_LIBS)
 
+# The checkpoint plugin's image, on the host.
+PLUGIN_TEST_OBJECTS := $(patsubst %.cc,$(B)/san/%.o,$(wildcard tests/plugin/*.cc) \
+	criu-plugin/image.cc criu-plugin/uverbs.cc)
+$(PLUGIN_TEST_OBJECTS): $(B)/san/%.o: %.cc $(B)/plugin/godwit.pb.h $(B)/config.mk
+	@mkdir -p $(@D)
+	@echo '  CXX san  $<'
+	$(CXX) $(CXXFLAGS_COMMON) $(SANITIZE) -Iabi -Iguest-driver/uapi -I$(B)/plugin -Icriu-plugin -c $< -o $@
+$(B)/tests/plugin: $(PLUGIN_TEST_OBJECTS) $(B)/plugin/godwit.pb.o
+	@mkdir -p $(@D)
+	@echo '  LINK     $@'
+	g++ -fsanitize=address,undefined -o $@ $^ -lgtest -lgtest_main -lprotobuf-lite -lpthread
+
 # The glue: QEMU without a running CPU, driven over qtest.
 GLUE_TEST_OBJECTS := $(patsubst %.cc,$(B)/obj/%.o,$(wildcard tests/glue/*.cc))
 $(B)/obj/tests/glue/%.o: tests/glue/%.cc $(B)/config.mk
@@ -44,10 +56,10 @@ $(B)/tests/glue: $(GLUE_TEST_OBJECTS) $(NIC)
 	@echo '  LINK     $@'
 	g++ -o $@ $(GLUE_TEST_OBJECTS) -lgtest -lgtest_main -lpthread
 
--include $(GLUE_TEST_OBJECTS:.o=.d)
+-include $(GLUE_TEST_OBJECTS:.o=.d) $(PLUGIN_TEST_OBJECTS:.o=.d)
 -include $(UNIT_OBJECTS:.o=.d) $(SIM_OBJECTS:.o=.d) $(VM_OBJECTS:.o=.d)
 
-CHECKS := $(B)/tests/unit $(B)/tests/glue
+CHECKS := $(B)/tests/unit $(B)/tests/plugin $(B)/tests/glue
 ifneq ($(wildcard tests/sim/*.cc),)
 CHECKS += $(B)/tests/sim
 endif
@@ -66,8 +78,8 @@ ifneq ($(RDMA_CORE_SOURCE),)
 	@guest-driver/provider/check-layout '$(RDMA_CORE_SOURCE)'
 endif
 
-check-unit: $(B)/tests/unit
-	@scripts/run-tests $<
+check-unit: $(B)/tests/unit $(B)/tests/plugin
+	@scripts/run-tests $^
 check-glue: $(B)/tests/glue
 	@scripts/run-tests $<
 check-sim: $(B)/tests/sim

@@ -298,6 +298,7 @@ int godwit_ib_register(struct godwit_dev *dev)
 	ibdev->dev.parent = &dev->pdev->dev;
 	ibdev->num_comp_vectors = dev->num_comp_eqs;
 	ibdev->driver_def = godwit_uapi_definitions;
+	ibdev->dev.parent = &dev->pdev->dev;	/* in sysfs: which NIC, which netdev, which driver */
 	addrconf_addr_eui48((u8 *)&ibdev->node_guid, dev->netdev->dev_addr);
 	ib_set_device_ops(ibdev, &godwit_ops);
 	ret = ib_device_set_netdev(ibdev, dev->netdev, GODWIT_PORT);
