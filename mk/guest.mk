@@ -84,6 +84,11 @@ $(STAGE)/usr/bin/godwit-%: tests/apps/godwit-%.cc $(B)/config.mk
 	@mkdir -p $(@D)
 	@echo '  CXX      $<'
 	$(CXX) -std=c++20 -O2 -g -Wall -Wextra -Werror -o $@ $< -libverbs -lpthread
+# This one calls the driver's own methods.
+$(STAGE)/usr/bin/godwit-hostile: tests/apps/godwit-hostile.cc tests/apps/support.h $(B)/plugin/uverbs.o
+	@mkdir -p $(@D)
+	@echo '  CXX      $<'
+	$(CXX) $(PLUGIN_FLAGS) -o $@ $< $(B)/plugin/uverbs.o -libverbs -lpthread
 STAGED += $(APPS:%=$(STAGE)/usr/bin/%)
 
 # ---- the image's other part: ours

@@ -1,0 +1,571 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// What the driver must withstand: checkpoint methods called by who may not, verbs
+// with wrong driver data, and restores from records and device states that were
+// tampered with. The driver and the device may refuse; nothing else may happen.
+#include <fcntl.h>
+#include <getopt.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <rdma/ib_user_ioctl_cmds.h>
+#include <rdma/ib_user_ioctl_verbs.h>
+#include <rdma/ib_user_verbs.h>
+#include <rdma/rdma_user_ioctl_cmds.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <functional>
+#include <map>
+#include <random>
+
+#include "godwit_queue.h"
+#include "support.h"
+#include "uverbs.h"
+
+namespace {
+
+using namespace godwit::apps;
+namespace cr = godwit::criu;
+
+struct Settings {
+  std::string device;
+  unsigned seed = 1;
+  unsigned rounds = 500;
+};
+Settings settings;
+unsigned checks = 0, failures = 0;
+
+[[gnu::format(printf, 2, 3)]] void check(bool good, const char* format, ...) {
+  checks++;
+  if (good) return;
+  failures++;
+  std::printf("FAILED: ");
+  va_list args;
+  va_start(args, format);
+  std::vprintf(format, args);
+  va_end(args);
+  std::printf("\n");
+}
+
+// ------------------------------------------------ objects to be hostile with
+
+struct Objects {
+  Port port;
+  ibv_pd* pd = nullptr;
+  ibv_mr* mr = nullptr;
+  ibv_cq* cq = nullptr;
+  ibv_qp* a = nullptr;
+  ibv_qp* b = nullptr;
+  void* memory = nullptr;
+};
+
+void must(bool good, const char* what) {
+  if (!good) die("%s: %s", what, std::strerror(errno));
+}
+
+Objects make_objects() {
+  Objects o;
+  o.port = open_port(settings.device, -1, own_addresses());
+  must((o.pd = ibv_alloc_pd(o.port.context)) != nullptr, "ibv_alloc_pd");
+  o.memory = mmap(nullptr, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  must(o.memory != MAP_FAILED, "mmap");
+  o.mr = ibv_reg_mr(o.pd, o.memory, 65536,
+                    IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ);
+  must(o.mr != nullptr, "ibv_reg_mr");
+  must((o.cq = ibv_create_cq(o.port.context, 64, nullptr, nullptr, 0)) != nullptr, "ibv_create_cq");
+  ibv_qp_init_attr attr = {};
+  attr.send_cq = attr.recv_cq = o.cq;
+  attr.qp_type = IBV_QPT_RC;
+  attr.cap = {.max_send_wr = 16, .max_recv_wr = 16, .max_send_sge = 2, .max_recv_sge = 2, .max_inline_data = 64};
+  must((o.a = ibv_create_qp(o.pd, &attr)) != nullptr, "ibv_create_qp");
+  must((o.b = ibv_create_qp(o.pd, &attr)) != nullptr, "ibv_create_qp");
+  return o;
+}
+
+void connect(ibv_qp* qp, const Port& port, std::uint32_t peer) {
+  const Peer other = {.qpn = peer, .psn = 0, .gid = port.gid};
+  must(to_init(qp) == 0 && to_rtr(qp, port, other, {}) == 0 && to_rts(qp, 0, {}) == 0, "connect");
+}
+
+// The device still does its work: the one thing that none of the cases may change.
+void check_traffic(const char* when) {
+  Objects o = make_objects();
+  connect(o.a, o.port, o.b->qp_num);
+  connect(o.b, o.port, o.a->qp_num);
+  auto* bytes = static_cast<unsigned char*>(o.memory);
+  fill_pattern(bytes, 4096, settings.seed);
+  ibv_sge sge = {.addr = reinterpret_cast<std::uintptr_t>(bytes), .length = 4096, .lkey = o.mr->lkey};
+  ibv_send_wr wr = {}, *bad = nullptr;
+  wr.sg_list = &sge;
+  wr.num_sge = 1;
+  wr.opcode = IBV_WR_RDMA_WRITE;
+  wr.send_flags = IBV_SEND_SIGNALED;
+  wr.wr.rdma.remote_addr = reinterpret_cast<std::uintptr_t>(bytes) + 8192;
+  wr.wr.rdma.rkey = o.mr->rkey;
+  must(ibv_post_send(o.a, &wr, &bad) == 0, "ibv_post_send");
+  ibv_wc wc = {};
+  int n = 0;
+  const std::uint64_t deadline = now_ns() + 20'000'000'000u;
+  while (n == 0 && now_ns() < deadline) n = ibv_poll_cq(o.cq, 1, &wc);
+  check(n == 1 && wc.status == IBV_WC_SUCCESS, "%s: a WRITE gives %d completions, status %d", when, n, wc.status);
+  check(check_pattern(bytes + 8192, 4096, settings.seed) < 0, "%s: a WRITE writes what it was given", when);
+  must(ibv_destroy_qp(o.a) == 0 && ibv_destroy_qp(o.b) == 0 && ibv_destroy_cq(o.cq) == 0 &&
+           ibv_dereg_mr(o.mr) == 0 && ibv_dealloc_pd(o.pd) == 0, "destroy");
+  ibv_close_device(o.port.context);
+  munmap(o.memory, 65536);
+}
+
+// ------------------------------------------------ checkpoint methods by who may not
+
+void drop_capabilities() {
+  __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  __user_cap_data_struct data[2] = {};
+  must(syscall(SYS_capget, &header, data) == 0, "capget");
+  for (const unsigned cap : {unsigned{CAP_CHECKPOINT_RESTORE}, unsigned{CAP_SYS_ADMIN}}) {
+    data[cap / 32].effective &= ~(1u << cap % 32);
+    data[cap / 32].permitted &= ~(1u << cap % 32);
+  }
+  must(syscall(SYS_capset, &header, data) == 0, "capset");
+}
+
+void become_nobody() {
+  must(setgroups(0, nullptr) == 0 && setresgid(65534, 65534, 65534) == 0 && setresuid(65534, 65534, 65534) == 0,
+       "setresuid");
+}
+
+void expect_refusals(const Objects& o, int node) {
+  const int fd = o.port.context->cmd_fd;
+  godwit_lease_info lease = {};
+  lease.move = 1;
+  cr::Fd lease_fd;
+  godwit_set_state state = {};
+  godwit_program_out program = {};
+  godwit_status_out status = {};
+  godwit_identify_out what = {};
+  godwit_uresp_context response = {};
+  std::uint64_t cookie = 0;
+  std::uint32_t handle = 0;
+  std::vector<godwit_move_entry> entries;
+  const godwit_event_in event = {.what = GODWIT_EVENT_NOTE, .event_type = 9};
+  const std::pair<const char*, std::function<int()>> calls[] = {
+      {"LEASE_ALLOC", [&] { return cr::lease(fd, &lease, &lease_fd); }},
+      {"CR_DUMP", [&] { return cr::context_cookie(fd, &cookie); }},
+      {"CR_IDENTIFY", [&] { return cr::identify(fd, o.port.context->async_fd, &what); }},
+      {"CR_EVENT", [&] { return cr::event(fd, cr::EventObject::kPort, 0, event); }},
+      {"CR_SET_QP", [&] { return cr::set_qp(fd, o.a->handle, state); }},
+      {"CR_SET_CQ", [&] { return cr::set_cq(fd, o.cq->handle, state); }},
+      {"CR_PROGRAM", [&] { return cr::program(fd, static_cast<std::uint32_t>(getpid()), &program); }},
+      {"CR_RESUME", [&] { return cr::resume(fd, 1); }},
+      {"CR_STATUS", [&] { return cr::status(fd, &status); }},
+      {"PLACEHOLDER_ALLOC", [&] { return cr::placeholder_alloc(fd, &handle); }},
+      {"MOVE_RESERVE", [&] { return cr::move_reserve(fd, 1, {77}, 1000); }},
+      {"MOVE_COMMIT", [&] { return cr::move_commit(fd, 1); }},
+      {"MOVE_DROP", [&] { return cr::move_drop(fd, 1); }},
+      {"MOVE_LIST", [&] { return cr::move_list(fd, &entries); }},
+      {"GET_CONTEXT with RESTORE", [&] { return cr::get_context(node, true, &response); }},
+      {"REG_MR with RESTORE",
+       [&] {
+         godwit_record mr = {};
+         mr.pd_handle = o.pd->handle;
+         mr.number = 1;
+         mr.start = mr.iova = reinterpret_cast<std::uintptr_t>(o.memory);
+         mr.length = 4096;
+         mr.access = IBV_ACCESS_LOCAL_WRITE;
+         return cr::reg_mr(fd, mr, &handle);
+       }},
+  };
+  for (const auto& [name, call] : calls) {
+    const int ret = call();
+    // IDENTIFY tries both kinds of descriptor, and says ENOENT when neither was taken.
+    const bool refused = ret == -EPERM || (ret == -ENOENT && std::strcmp(name, "CR_IDENTIFY") == 0);
+    check(refused, "%s gives %d, not EPERM", name, ret);
+  }
+}
+
+void refusals(const std::function<void()>& give_up_privileges) {
+  Objects o = make_objects();
+  cr::Fd node(open(("/proc/self/fd/" + std::to_string(o.port.context->cmd_fd)).c_str(), O_RDWR | O_CLOEXEC));
+  must(node.valid(), "open");
+  {  // With privileges it is answered: the refusals below are because of them.
+    std::uint64_t cookie = 0;
+    const int ret = cr::context_cookie(o.port.context->cmd_fd, &cookie);
+    if (ret) die("run me as root: CR_DUMP gives %d", ret);
+  }
+  give_up_privileges();
+  expect_refusals(o, node.get());
+  check_traffic("without privileges");
+}
+
+// ------------------------------------------------ tampering
+
+class Tamper {
+ public:
+  explicit Tamper(unsigned seed) : random_(seed) {}
+  std::uint32_t operator()(std::uint32_t below) { return static_cast<std::uint32_t>(random_() % below); }
+
+  // One to three places, at byte, word or double word boundaries.
+  void bytes(void* data, std::size_t length) {
+    auto* to = static_cast<unsigned char*>(data);
+    for (std::uint32_t n = 1 + (*this)(3); n > 0 && length > 0; n--) {
+      static constexpr std::size_t kWidths[] = {1, 2, 4, 8};
+      const std::size_t width = std::min(kWidths[(*this)(4)], length);
+      const std::size_t at = (*this)(static_cast<std::uint32_t>(length / width)) * width;
+      const std::uint64_t value = interesting();
+      std::memcpy(to + at, &value, width);
+    }
+  }
+  template <typename T>
+  void object(T* value) {
+    bytes(value, sizeof(*value));
+  }
+
+ private:
+  std::uint64_t interesting() {
+    switch ((*this)(6)) {
+      case 0: return 0;
+      case 1: return ~std::uint64_t{0};
+      case 2: return std::uint64_t{1} << (*this)(64);
+      case 3: return (std::uint64_t{1} << (*this)(64)) - 1;
+      case 4: return (*this)(256);
+      default: return random_();
+    }
+  }
+  std::mt19937_64 random_;
+};
+
+std::map<int, unsigned> answers;
+int note(int ret) {
+  answers[ret]++;
+  return ret;
+}
+
+std::string node_path(const Port& port) {
+  char target[256] = {};
+  const std::string link = "/proc/self/fd/" + std::to_string(port.context->cmd_fd);
+  must(readlink(link.c_str(), target, sizeof(target) - 1) > 0, "readlink");
+  return target;
+}
+
+// A verb of the write() interface or CQ_CREATE, with driver data as given.
+struct Ioctl {
+  ib_uverbs_ioctl_hdr* header() { return reinterpret_cast<ib_uverbs_ioctl_hdr*>(room); }
+  Ioctl(std::uint16_t object, std::uint16_t method) {
+    header()->object_id = object;
+    header()->method_id = method;
+    header()->driver_id = GODWIT_DRIVER_ID;
+  }
+  ib_uverbs_attr* add(std::uint16_t id, std::size_t length, std::uint64_t data) {
+    ib_uverbs_attr* attr = header()->attrs + header()->num_attrs++;
+    attr->attr_id = id;
+    attr->len = static_cast<__u16>(length);
+    attr->flags = UVERBS_ATTR_F_MANDATORY;
+    attr->data = data;
+    return attr;
+  }
+  ib_uverbs_attr* in(std::uint16_t id, const void* data, std::size_t length) {
+    std::uint64_t value = reinterpret_cast<std::uintptr_t>(data);
+    if (length <= 8) std::memcpy(&(value = 0), data, length);
+    return add(id, length, value);
+  }
+  int run(int fd) {
+    header()->length = static_cast<__u16>(sizeof(ib_uverbs_ioctl_hdr) + header()->num_attrs * sizeof(ib_uverbs_attr));
+    return ioctl(fd, RDMA_VERBS_IOCTL, header()) ? -errno : 0;
+  }
+  alignas(8) unsigned char room[sizeof(ib_uverbs_ioctl_hdr) + 16 * sizeof(ib_uverbs_attr)] = {};
+};
+
+int write_verb(int fd, std::uint64_t number, const void* core, std::size_t core_length, void* response,
+               std::size_t response_length, const void* driver, std::size_t driver_length) {
+  Ioctl call(UVERBS_OBJECT_DEVICE, UVERBS_METHOD_INVOKE_WRITE);
+  unsigned char driver_out[64];
+  call.in(UVERBS_ATTR_WRITE_CMD, &number, sizeof(number));
+  call.in(UVERBS_ATTR_CORE_IN, core, core_length);
+  call.add(UVERBS_ATTR_CORE_OUT, response_length, reinterpret_cast<std::uintptr_t>(response));
+  call.in(UVERBS_ATTR_UHW_IN, driver, driver_length);
+  call.add(UVERBS_ATTR_UHW_OUT, sizeof(driver_out), reinterpret_cast<std::uintptr_t>(driver_out));
+  return call.run(fd);
+}
+
+int raw_create_cq(int fd, std::uint32_t cqe, const godwit_ureq_create_cq& driver, std::uint32_t* handle) {
+  Ioctl call(UVERBS_OBJECT_CQ, UVERBS_METHOD_CQ_CREATE);
+  std::uint32_t granted = 0, vector = 0;
+  std::uint64_t user_handle = 1;
+  godwit_uresp_create_cq out = {};
+  ib_uverbs_attr* made = call.add(UVERBS_ATTR_CREATE_CQ_HANDLE, 0, 0);
+  call.in(UVERBS_ATTR_CREATE_CQ_CQE, &cqe, sizeof(cqe));
+  call.in(UVERBS_ATTR_CREATE_CQ_USER_HANDLE, &user_handle, sizeof(user_handle));
+  call.in(UVERBS_ATTR_CREATE_CQ_COMP_VECTOR, &vector, sizeof(vector));
+  call.add(UVERBS_ATTR_CREATE_CQ_RESP_CQE, sizeof(granted), reinterpret_cast<std::uintptr_t>(&granted));
+  call.in(UVERBS_ATTR_UHW_IN, &driver, sizeof(driver));
+  call.add(UVERBS_ATTR_UHW_OUT, sizeof(out), reinterpret_cast<std::uintptr_t>(&out));
+  const int ret = call.run(fd);
+  *handle = static_cast<std::uint32_t>(made->data);
+  return ret;
+}
+
+godwit_ureq_create_cq good_cq(void* memory) {
+  godwit_ureq_create_cq driver = {};
+  driver.buffer = reinterpret_cast<std::uintptr_t>(memory);
+  driver.log2_depth = 5;
+  driver.record_offset = sizeof(godwit_cqe) << 5;
+  driver.buffer_length = 8192;
+  return driver;
+}
+
+godwit_ureq_create_qp good_qp(void* memory) {
+  godwit_ureq_create_qp driver = {};
+  driver.buffer = reinterpret_cast<std::uintptr_t>(memory) + 16384;
+  driver.buffer_length = 16384;
+  driver.rq_offset = 8192;
+  driver.record_offset = 12288;
+  driver.log2_sq_depth = 4;
+  driver.log2_rq_depth = 4;
+  driver.log2_sq_stride = 7;
+  driver.log2_rq_stride = 6;
+  return driver;
+}
+
+int raw_create_qp(int fd, std::uint32_t pd, std::uint32_t cq, const godwit_ureq_create_qp& driver, Tamper* tamper) {
+  ib_uverbs_create_qp core = {};
+  core.user_handle = 2;
+  core.pd_handle = pd;
+  core.send_cq_handle = core.recv_cq_handle = cq;
+  core.max_send_wr = core.max_recv_wr = 16;
+  core.max_send_sge = core.max_recv_sge = 1;
+  core.qp_type = IBV_QPT_RC;
+  if (tamper) tamper->bytes(&core.pd_handle, sizeof(core) - offsetof(ib_uverbs_create_qp, pd_handle));
+  ib_uverbs_create_qp_resp response = {};
+  return write_verb(fd, IB_USER_VERBS_CMD_CREATE_QP, &core, sizeof(core), &response, sizeof(response), &driver,
+                    sizeof(driver));
+}
+
+// Without the right to checkpoint: any driver data, any handle, in a context of its own.
+void verbs_round(const std::string& path, void* memory, unsigned seed) {
+  Tamper tamper(seed);
+  cr::Fd fd(open(path.c_str(), O_RDWR | O_CLOEXEC));
+  must(fd.valid(), path.c_str());
+  godwit_uresp_context response = {};
+  std::uint32_t pd = 0, cq = 0, other = 0;
+  must(cr::get_context(fd.get(), false, &response) == 0 && cr::alloc_pd(fd.get(), &pd) == 0, "context");
+  godwit_ureq_create_cq cq_data = good_cq(memory);
+  must(raw_create_cq(fd.get(), 32, cq_data, &cq) == 0, "CQ_CREATE");
+  for (int n = 0; n < 4; n++) {
+    cq_data = good_cq(static_cast<char*>(memory) + 8192);
+    tamper.object(&cq_data);
+    note(raw_create_cq(fd.get(), tamper(4) ? 32 : tamper(0x7fffffff), cq_data, &other));
+    godwit_ureq_create_qp qp_data = good_qp(memory);
+    if (tamper(2)) tamper.object(&qp_data);
+    note(raw_create_qp(fd.get(), pd, cq, qp_data, tamper(2) ? &tamper : nullptr));
+    ib_uverbs_reg_mr core = {};
+    core.start = core.hca_va = reinterpret_cast<std::uintptr_t>(memory);
+    core.length = 65536;
+    core.pd_handle = pd;
+    core.access_flags = IBV_ACCESS_LOCAL_WRITE;
+    godwit_ureq_reg_mr mr_data = {};
+    if (tamper(2)) tamper.object(&mr_data);
+    tamper.bytes(&core.start, sizeof(core) - offsetof(ib_uverbs_reg_mr, start));
+    ib_uverbs_reg_mr_resp mr_response = {};
+    note(write_verb(fd.get(), IB_USER_VERBS_CMD_REG_MR, &core, sizeof(core), &mr_response, sizeof(mr_response),
+                    &mr_data, sizeof(mr_data)));
+    // The doorbell page of somebody else, or none at all
+    std::uint64_t offset = tamper(2) ? response.doorbell_offset + 4096 : tamper(64) * 4096u;
+    if (offset == response.doorbell_offset) offset++;
+    void* page = mmap(nullptr, tamper(2) ? 4096 : 8192, PROT_READ | PROT_WRITE,
+                      tamper(4) ? MAP_SHARED : MAP_PRIVATE, fd.get(), static_cast<off_t>(offset));
+    if (page == MAP_FAILED) {
+      note(-errno);
+    } else {
+      check(false, "a doorbell page that is not this context's can be mapped (seed %u)", seed);
+      return;
+    }
+  }
+}
+
+void tampered_verbs() {
+  Objects o = make_objects();
+  const std::string path = node_path(o.port);
+  drop_capabilities();
+  void* memory = o.memory;
+  {  // Untouched data is taken: else nothing was tried.
+    cr::Fd fd(open(path.c_str(), O_RDWR | O_CLOEXEC));
+    godwit_uresp_context response = {};
+    std::uint32_t pd = 0, cq = 0;
+    must(cr::get_context(fd.get(), false, &response) == 0 && cr::alloc_pd(fd.get(), &pd) == 0, "context");
+    check(raw_create_cq(fd.get(), 32, good_cq(memory), &cq) == 0, "good driver data of a CQ is taken");
+    const int ret = raw_create_qp(fd.get(), pd, cq, good_qp(memory), nullptr);
+    check(ret == 0, "good driver data of a QP is taken, not answered with %d", ret);
+  }
+  for (unsigned round = 0; round < settings.rounds; round++) verbs_round(path, memory, settings.seed + round);
+  check_traffic("after tampered verbs");
+}
+
+// ------------------------------------------------ restores
+
+struct Checkpoint {
+  std::vector<godwit_record> records;
+  std::vector<std::uint8_t> state;
+  std::string path;
+};
+
+// A dump of our own objects, which are destroyed; their memory stays where it was.
+Checkpoint make_checkpoint() {
+  Checkpoint checkpoint;
+  Objects o = make_objects();
+  connect(o.a, o.port, o.b->qp_num);
+  connect(o.b, o.port, o.a->qp_num);
+  checkpoint.path = node_path(o.port);
+  godwit_lease_info info = {};
+  info.move = 0x1234;
+  cr::Fd lease;
+  godwit_dump_out out = {};
+  const int fd = o.port.context->cmd_fd;
+  int ret = cr::lease(fd, &info, &lease);
+  if (!ret) ret = cr::dump(fd, &checkpoint.records, &checkpoint.state, &out);
+  if (ret) die("cannot dump: %s", std::strerror(-ret));
+  lease.reset();
+  must(ibv_destroy_qp(o.a) == 0 && ibv_destroy_qp(o.b) == 0 && ibv_destroy_cq(o.cq) == 0 &&
+           ibv_dereg_mr(o.mr) == 0 && ibv_dealloc_pd(o.pd) == 0, "destroy");
+  ibv_close_device(o.port.context);
+  for (const godwit_record& record : checkpoint.records)
+    if (record.type == GODWIT_RECORD_CQ || record.type == GODWIT_RECORD_QP)
+      must(mmap(reinterpret_cast<void*>(record.start), record.length, PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED, "mmap");
+  return checkpoint;
+}
+
+int restore_one(int fd, const godwit_record& record, std::vector<std::uint8_t> state) {
+  std::uint32_t handle = 0;
+  godwit_set_state in = {};
+  in.state = reinterpret_cast<std::uintptr_t>(state.data());
+  in.length = static_cast<__u32>(state.size());
+  in.own_gid_index = record.own_gid_index;
+  in.record = record;
+  int ret = 0;
+  switch (record.type) {
+    case GODWIT_RECORD_PD: return cr::alloc_pd(fd, &handle);
+    case GODWIT_RECORD_MR: return cr::reg_mr(fd, record, &handle);
+    case GODWIT_RECORD_CQ:
+      ret = cr::create_cq(fd, record, -1, &handle);
+      return ret ? ret : cr::set_cq(fd, handle, in);
+    case GODWIT_RECORD_QP:
+      ret = cr::create_qp(fd, record, 0x1234, &handle);
+      return ret ? ret : cr::set_qp(fd, handle, in);
+    default: return 0;
+  }
+}
+
+// Null: nothing is changed, and all must succeed.
+void restore_round(const Checkpoint& checkpoint, Tamper* tamper) {
+  const auto answer = [&](const char* what, int ret) {
+    if (!tamper) check(ret == 0, "%s of an untouched record: %s", what, std::strerror(-ret));
+    note(ret);
+  };
+  cr::Fd fd(open(checkpoint.path.c_str(), O_RDWR | O_CLOEXEC));
+  must(fd.valid(), checkpoint.path.c_str());
+  godwit_uresp_context response = {};
+  must(cr::get_context(fd.get(), true, &response) == 0, "context");
+  // Handles as they were: records come in the order PD, MR, CQ, QP, and so did the objects.
+  for (const godwit_record& record : checkpoint.records) {
+    godwit_record changed = record;
+    std::vector<std::uint8_t> state(checkpoint.state.begin() + record.state_offset,
+                                    checkpoint.state.begin() + record.state_offset + record.state_length);
+    if (tamper && (*tamper)(3) == 0) {
+      tamper->object(&changed);
+      changed.type = record.type;
+    }
+    if (tamper && !state.empty() && (*tamper)(2) == 0) {
+      tamper->bytes(state.data(), state.size());
+      if ((*tamper)(8) == 0) state.resize((*tamper)(8192));
+    }
+    answer("restore", restore_one(fd.get(), changed, state));
+  }
+  for (std::uint32_t n = tamper ? (*tamper)(3) : 0; n > 0; n--) {
+    const godwit_event_in event = {.what = (*tamper)(2) ? GODWIT_EVENT_COMP : (*tamper)(3), .event_type = (*tamper)(24)};
+    note(cr::event(fd.get(), static_cast<cr::EventObject>((*tamper)(3)), (*tamper)(8), event));
+  }
+  godwit_program_out program = {};
+  answer("PROGRAM", cr::program(fd.get(), static_cast<std::uint32_t>(getpid()), &program));
+  if (!tamper) check(program.left == 0 && program.programmed == 4, "%u objects programmed, %u left", program.programmed, program.left);
+  answer("RESUME", cr::resume(fd.get(), 1 + (tamper ? (*tamper)(3) : 0)));
+  godwit_status_out status = {};
+  answer("STATUS", cr::status(fd.get(), &status));
+  if (!tamper) check(status.qps == 2 && status.error == 0, "%u QPs, %u in error", status.qps, status.error);
+}
+
+void tampered_images() {
+  const Checkpoint checkpoint = make_checkpoint();
+  restore_round(checkpoint, nullptr);
+  for (unsigned round = 0; round < settings.rounds; round++) {
+    Tamper tamper(settings.seed + round);
+    restore_round(checkpoint, &tamper);
+  }
+  restore_round(checkpoint, nullptr);
+  check_traffic("after tampered images");
+}
+
+// ------------------------------------------------ main
+
+struct Case {
+  const char* name;
+  const char* about;
+  std::function<void()> run;
+};
+const Case kCases[] = {
+    {"nobody", "checkpoint methods without privileges", [] { refusals(become_nobody); }},
+    {"container", "checkpoint methods as root without CAP_CHECKPOINT_RESTORE and CAP_SYS_ADMIN",
+     [] { refusals(drop_capabilities); }},
+    {"userns", "checkpoint methods as root of a user namespace",
+     [] {
+       refusals([] {
+         become_nobody();
+         must(unshare(CLONE_NEWUSER) == 0, "unshare");
+       });
+     }},
+    {"verbs", "wrong driver data, handles and mappings", tampered_verbs},
+    {"images", "restores from records and device states that were changed", tampered_images},
+};
+
+void usage(FILE* to) {
+  std::fprintf(to,
+               "usage: godwit-hostile --case NAME [--seed N] [--rounds N] [--device NAME]\n"
+               "\n"
+               "Is hostile to the driver, and checks that it refuses and that the NIC goes on.\n"
+               "\n");
+  for (const Case& c : kCases) std::fprintf(to, "  %-10s %s\n", c.name, c.about);
+  std::fprintf(to, "\nExit code 0: withstood; 1: not; 2: could not be set up.\n");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  static const option kOptions[] = {{"case", required_argument, nullptr, 'c'},
+                                    {"seed", required_argument, nullptr, 's'},
+                                    {"rounds", required_argument, nullptr, 'r'},
+                                    {"device", required_argument, nullptr, 'd'},
+                                    {"help", no_argument, nullptr, 'h'},
+                                    {}};
+  std::string name;
+  for (int c; (c = getopt_long(argc, argv, "", kOptions, nullptr)) != -1;) {
+    switch (c) {
+      case 'c': name = optarg; break;
+      case 's': settings.seed = static_cast<unsigned>(parse_number("--seed", optarg, 0, 1u << 30)); break;
+      case 'r': settings.rounds = static_cast<unsigned>(parse_number("--rounds", optarg, 1, 1u << 30)); break;
+      case 'd': settings.device = optarg; break;
+      case 'h': usage(stdout); return 0;
+      default: usage(stderr); return 2;
+    }
+  }
+  for (const Case& c : kCases) {
+    if (name != c.name) continue;
+    c.run();
+    for (const auto& [ret, count] : answers)
+      std::printf("%6u %s\n", count, ret ? std::strerror(-ret) : "taken");
+    std::printf("RESULT %s: %u checks, %u failures\n", failures ? "FAIL" : "PASS", checks, failures);
+    return failures ? 1 : 0;
+  }
+  usage(stderr);
+  return 2;
+}
