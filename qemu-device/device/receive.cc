@@ -71,6 +71,8 @@ void Device::receive_packet(const wire::Packet& packet) {
 }
 
 void Device::send_frame(std::span<const std::uint8_t> frame) {
+  const wire::Summary packet = wire::summary(frame);
+  trace(GODWIT_TRACE_PACKET_TX, packet.dest_qpn, packet.opcode, packet.psn, packet.payload_bytes);
   wire::Gid dgid;
   if (wire::roce_destination(frame, &dgid) && is_local(frame, dgid)) {
     // Full only if a QP sent more than its turn allows: lost, as on a wire.

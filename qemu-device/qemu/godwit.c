@@ -547,6 +547,7 @@ static Property godwit_properties[] = {
     DEFINE_PROP("max-cq", GodwitState, config.max_cq, qdev_prop_uint32, uint32_t),
     DEFINE_PROP("max-qp", GodwitState, config.max_qp, qdev_prop_uint32, uint32_t),
     DEFINE_PROP("max-qp-wr", GodwitState, config.max_qp_wr, qdev_prop_uint32, uint32_t),
+    DEFINE_PROP("log2-max-cqe", GodwitState, config.log2_max_cqe, qdev_prop_uint32, uint32_t),
     DEFINE_PROP("max-rd-atomic", GodwitState, config.max_rd_atomic, qdev_prop_uint32, uint32_t),
     DEFINE_PROP("max-mr-pages", GodwitState, config.max_mr_pages, qdev_prop_uint32, uint32_t),
     DEFINE_PROP("max-tombstones", GodwitState, config.max_tombstones, qdev_prop_uint32, uint32_t),

@@ -198,6 +198,20 @@ Parse parse(std::span<const std::uint8_t> frame, Packet* packet) {
   return Parse::kOk;
 }
 
+Summary summary(std::span<const std::uint8_t> frame) {
+  Layout layout;
+  if (!find_layout(frame, &layout)) return {};
+  const std::uint8_t* bth = frame.data() + kEthBytes + layout.ip_bytes + kUdpBytes;
+  Summary out;
+  out.opcode = bth[0];
+  out.dest_qpn = get24(bth + 5);
+  out.psn = get24(bth + 9);
+  const auto begin = static_cast<std::size_t>(bth + kBthBytes - frame.data());
+  out.payload_bytes = layout.udp_end - begin - kOpcodes[out.opcode].header_bytes() - kIcrcBytes -
+                      ((bth[1] >> 4) & 3);
+  return out;
+}
+
 FrameBuilder::FrameBuilder(const Path& path, const Headers& h, std::size_t payload_bytes)
     : ip_bytes_(path.ipv4 ? 20 : 40), payload_bytes_(payload_bytes) {
   const OpcodeInfo& info = kOpcodes[h.opcode];

@@ -102,6 +102,15 @@ enum class Parse : std::uint8_t {
 // Only the destination: false if the frame is not RoCEv2.
 [[nodiscard]] bool roce_destination(std::span<const std::uint8_t> frame, Gid* dgid);
 
+// What a log says about a frame that FrameBuilder has made.
+struct Summary {
+  std::uint8_t opcode = 0;
+  std::uint32_t dest_qpn = 0;
+  Psn psn = 0;
+  std::size_t payload_bytes = 0;
+};
+[[nodiscard]] Summary summary(std::span<const std::uint8_t> frame);
+
 // Builds one frame in place: headers first, then the payload is filled in by the
 // caller, then finish().
 class FrameBuilder {

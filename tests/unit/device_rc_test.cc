@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// RC through the whole device: rings, completions, events, and what becomes of
+// them when a CQ breaks, a doorbell lies or the VM is saved.
+#include "unit/pair.h"
+
+namespace godwit::test {
+namespace {
+
+class DeviceRc : public ::testing::Test {
+ protected:
+  void SetUp() override { m.start(); }
+  std::vector<unsigned> qp_events() {
+    std::vector<unsigned> out;
+    for (const godwit_eqe& e : m.events(0)) {
+      if (e.type == GODWIT_EQE_QP) out.push_back(e.subtype);
+    }
+    return out;
+  }
+  unsigned completion_events() {
+    unsigned n = 0;
+    for (const godwit_eqe& e : m.events(1)) n += e.type == GODWIT_EQE_COMP ? 1 : 0;
+    return n;
+  }
+  Machine m{small_config(1)};
+};
+
+TEST_F(DeviceRc, EveryOperationBetweenTwoQpsOfOneNic) {
+  Pair p(m);
+  p.connect();
+  for (const std::uint8_t opcode : {GODWIT_WR_SEND, GODWIT_WR_SEND_IMM, GODWIT_WR_WRITE,
+                                    GODWIT_WR_WRITE_IMM, GODWIT_WR_READ, GODWIT_WR_COMPARE_SWAP,
+                                    GODWIT_WR_FETCH_ADD}) {
+    p.receive();
+    p.send(p.work(opcode));
+    const auto done = p.cq[0].poll();
+    ASSERT_TRUE(done.has_value()) << int{opcode};
+    EXPECT_EQ(done->status, GODWIT_CQE_SUCCESS) << int{opcode};
+    EXPECT_EQ(done->opcode, opcode);
+  }
+  EXPECT_TRUE(m.sent.empty()) << "nothing of it goes onto the wire";
+  // The first packet met the peer in RTS already: no COMM_EST.
+  EXPECT_TRUE(qp_events().empty());
+}
+
+TEST_F(DeviceRc, FirstPacketInRtrIsAnEvent) {
+  Pair p(m);
+  ConnectOptions o;
+  for (unsigned i = 0; i < 2; ++i) {
+    Pair::must(m.to_init(p.qp[i], o));
+    Pair::must(m.to_rtr(p.qp[i], o, {Pair::gid(), Pair::kMac, p.qp[1 - i].qpn, Pair::psn(1 - i)}));
+  }
+  Pair::must(m.to_rts(p.qp[0], o, Pair::psn(0)));
+  p.receive();
+  p.send(p.work(GODWIT_WR_SEND));
+  EXPECT_EQ(qp_events(), std::vector<unsigned>{GODWIT_EQE_QP_COMM_EST});
+}
+
+// IBTA 11.4.2.2: only solicited entries, and errors, wake a CQ that is armed for those.
+TEST_F(DeviceRc, SolicitedEvents) {
+  Pair p(m);
+  p.connect();
+  m.arm(p.cq[1], true);
+  p.receive();
+  p.send(p.work(GODWIT_WR_SEND));
+  EXPECT_EQ(completion_events(), 0u);
+  SendWork w = p.work(GODWIT_WR_SEND);
+  w.flags |= GODWIT_WQE_SOLICITED_MASK;
+  p.receive();
+  p.send(w);
+  EXPECT_EQ(completion_events(), 1u);
+  while (p.cq[1].poll()) {
+  }
+  m.arm(p.cq[1], true);
+  p.receive();
+  Pair::must(m.set_status(p.qp[1].qpn, GODWIT_QP_STATUS_ERROR));
+  m.run();
+  EXPECT_EQ(completion_events(), 1u) << "a flushed receive is an error";
+}
+
+// IBTA 10.3.1: SQD lets end what was begun, and says so; the rest waits for RTS.
+TEST_F(DeviceRc, SendQueueDrained) {
+  Pair p(m);
+  p.connect();
+  godwit_modify_qp in = {};
+  in.qpn = {p.qp[0].qpn};
+  in.mask = {GODWIT_QP_ATTR_STATUS | GODWIT_QP_ATTR_SQD_ASYNC_NOTIFY};
+  in.attr.status = GODWIT_QP_STATUS_SQD;
+  in.attr.sqd_async_notify = 1;
+  Pair::must(m.modify(in));
+  m.run();
+  EXPECT_EQ(qp_events(), std::vector<unsigned>{GODWIT_EQE_QP_SQ_DRAINED});
+  p.send(p.work(GODWIT_WR_WRITE));
+  EXPECT_FALSE(p.cq[0].poll().has_value());
+  Pair::must(m.set_status(p.qp[0].qpn, GODWIT_QP_STATUS_RTS));
+  m.run();
+  EXPECT_TRUE(p.cq[0].poll().has_value());
+  EXPECT_TRUE(qp_events().empty());
+}
+
+TEST_F(DeviceRc, AccessErrorFlushesBothEnds) {
+  Pair p(m);
+  p.connect();
+  p.receive();
+  SendWork w = p.work(GODWIT_WR_WRITE);
+  w.rkey ^= 0x100;
+  p.qp[0].write_send(w);
+  p.send(p.work(GODWIT_WR_SEND));
+  EXPECT_EQ(p.cq[0].poll()->status, GODWIT_CQE_REM_ACCESS_ERR);
+  EXPECT_EQ(p.cq[0].poll()->status, GODWIT_CQE_WR_FLUSH_ERR);
+  EXPECT_EQ(p.cq[1].poll()->status, GODWIT_CQE_WR_FLUSH_ERR);
+  EXPECT_EQ(qp_events(), std::vector<unsigned>{GODWIT_EQE_QP_ACCESS_ERROR});
+}
+
+// Keys count in the QP's protection domain only.
+TEST_F(DeviceRc, KeyOfAnotherDomain) {
+  Pair p(m);
+  p.connect();
+  Pair::must(m.create_pd(1, 9));
+  MemoryRegion other;
+  other.pdn = 9;
+  other.access = 0xf;
+  other.iova = 0x5000;
+  other.buffer = make_buffer(m.memory(), 4096);
+  Pair::must(m.register_region(&other));
+  SendWork w = p.work(GODWIT_WR_WRITE);
+  w.sges = {{other.iova, 8, other.key}};
+  p.send(w);
+  EXPECT_EQ(p.cq[0].poll()->status, GODWIT_CQE_LOC_PROT_ERR);
+}
+
+// A sum of addresses that goes around 2^64 is no way into memory.
+TEST_F(DeviceRc, RangesThatWrap) {
+  for (const std::uint64_t addr : {UINT64_MAX, UINT64_MAX - 7, std::uint64_t{0}}) {
+    Machine one(small_config(1));
+    one.start();
+    Pair p(one);
+    p.connect();
+    SendWork w = p.work(GODWIT_WR_WRITE);
+    w.sges[0].addr = addr;
+    p.send(w);
+    EXPECT_EQ(p.cq[0].poll()->status, GODWIT_CQE_LOC_PROT_ERR);
+    Machine two(small_config(1));
+    two.start();
+    Pair q(two);
+    q.connect();
+    w = q.work(GODWIT_WR_READ);
+    w.remote_addr = addr;
+    q.send(w);
+    EXPECT_EQ(q.cq[0].poll()->status, GODWIT_CQE_REM_ACCESS_ERR);
+  }
+}
+
+TEST_F(DeviceRc, FullCqEndsItsQps) {
+  Pair p(m, 1);
+  p.connect();
+  for (int i = 0; i < 3; ++i) p.send(p.work(GODWIT_WR_WRITE));
+  EXPECT_EQ(p.status(0), GODWIT_QP_STATUS_ERROR);
+  EXPECT_EQ(p.status(1), GODWIT_QP_STATUS_RTS);
+  EXPECT_EQ(qp_events(), std::vector<unsigned>{GODWIT_EQE_QP_FATAL});
+}
+
+// A QP that was stopped while its CQ broke ends with its next completion.
+TEST_F(DeviceRc, CqBreaksWhileAQpIsStopped) {
+  Pair p(m, 1);
+  Pair q(m, 7, 8);
+  q.cq[0].buffer.release();
+  p.connect();
+  // Another QP on the CQ that p's first one uses.
+  QueuePair third = p.qp[0];
+  third.qpn = 0;
+  third.buffer = {};
+  Pair::must(m.create_qp(&third));
+  ConnectOptions o;
+  Pair::must(m.to_init(third, o));
+  Pair::must(m.to_rtr(third, o, {Pair::gid(), Pair::kMac, q.qp[1].qpn, 1}));
+  Pair::must(m.to_rts(third, o, 2));
+  Pair::must(m.to_init(q.qp[1], o));
+  Pair::must(m.to_rtr(q.qp[1], o, {Pair::gid(), Pair::kMac, third.qpn, 2}));
+  Pair::must(m.scope(GODWIT_CMD_STOP, GODWIT_SCOPE_QP, third.qpn));
+  for (int i = 0; i < 3; ++i) p.send(p.work(GODWIT_WR_WRITE));
+  EXPECT_EQ(p.status(0), GODWIT_QP_STATUS_ERROR);
+  EXPECT_EQ(m.query_qp(third.qpn).attr.status, GODWIT_QP_STATUS_RTS);
+  third.write_send(p.work(GODWIT_WR_WRITE));
+  Pair::must(m.scope(GODWIT_CMD_UNSTOP, GODWIT_SCOPE_QP, third.qpn));
+  m.run();
+  EXPECT_EQ(m.query_qp(third.qpn).attr.status, GODWIT_QP_STATUS_ERROR);
+}
+
+TEST_F(DeviceRc, OvertakenDoorbellChangesNothing) {
+  Pair p(m);
+  p.connect();
+  for (int i = 0; i < 3; ++i) p.qp[0].write_send(p.work(GODWIT_WR_WRITE));
+  m.doorbell(1, GODWIT_DB_SQ, p.qp[0].qpn, 3);
+  m.doorbell(1, GODWIT_DB_SQ, p.qp[0].qpn, 1);
+  m.run();
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(p.cq[0].poll().has_value()) << i;
+  m.doorbell(1, GODWIT_DB_SQ, p.qp[0].qpn, 2);
+  m.doorbell(2, GODWIT_DB_SQ, p.qp[0].qpn, 4);   // another context's page
+  m.doorbell(1, GODWIT_DB_SQ, p.qp[0].qpn, 20);  // more than the queue holds
+  m.run();
+  EXPECT_EQ(p.status(0), GODWIT_QP_STATUS_RTS);
+  EXPECT_FALSE(p.cq[0].poll().has_value());
+  EXPECT_EQ(p.counter(GODWIT_COUNTER_BAD_DOORBELLS), 3u);
+}
+
+// A QP in Error that had packets under way can be moved like any other.
+TEST_F(DeviceRc, QpInErrorIsSavedAndLoaded) {
+  Pair p(m);
+  p.connect();
+  m.doorbell(1, GODWIT_DB_SQ, p.qp[0].qpn, 0);
+  Pair::must(m.scope(GODWIT_CMD_STOP, GODWIT_SCOPE_QP, p.qp[1].qpn));
+  p.send(p.work(GODWIT_WR_WRITE));  // answered with NAK_STOPPED
+  Pair::must(m.set_status(p.qp[0].qpn, GODWIT_QP_STATUS_ERROR));
+  m.run();
+  Pair::must(m.scope(GODWIT_CMD_STOP, GODWIT_SCOPE_QP, p.qp[0].qpn));
+  EXPECT_EQ(p.cq[0].poll()->status, GODWIT_CQE_WR_FLUSH_ERR);
+  std::vector<std::uint8_t> state;
+  Pair::must(m.save_object(GODWIT_STATE_QP, 1, p.qp[0].qpn, &state));
+  Pair::must(m.tombstone(p.qp[0].qpn, 77));
+  Pair::must(m.create_qp(&p.qp[0], true, 77));
+  EXPECT_TRUE(m.load_object(GODWIT_STATE_QP, 1, p.qp[0].qpn, state, 0).ok());
+  EXPECT_TRUE(m.attach(GODWIT_STATE_QP, 1, p.qp[0].qpn, p.qp[0].buffer).ok());
+  EXPECT_TRUE(m.resume(GODWIT_SCOPE_QP, p.qp[0].qpn, 1).ok());
+  EXPECT_EQ(p.status(0), GODWIT_QP_STATUS_ERROR);
+}
+
+TEST_F(DeviceRc, SentPacketsAreTraced) {
+  Pair p(m);
+  p.connect();
+  std::vector<std::array<std::uint64_t, 4>> seen;
+  m.on_trace = [&](godwit_trace_event event, const auto& v) {
+    if (event == GODWIT_TRACE_PACKET_TX) seen.push_back(v);
+  };
+  p.send(p.work(GODWIT_WR_WRITE, 100));
+  ASSERT_EQ(seen.size(), 2u);
+  EXPECT_EQ(seen[0], (std::array<std::uint64_t, 4>{p.qp[1].qpn, 0x0a, Pair::psn(0), 100}));
+  EXPECT_EQ(seen[1], (std::array<std::uint64_t, 4>{p.qp[0].qpn, 0x11, Pair::psn(0), 0}));
+}
+
+TEST_F(DeviceRc, ResetForgetsEventsThatWereDue) {
+  godwit_device_set_link(m.device(), false);
+  godwit_device_set_link(m.device(), true);
+  godwit_device_reset(m.device());
+  Machine fresh(small_config(1));
+  m.start();
+  EXPECT_TRUE(m.events(0).empty());
+}
+
+// ---- VM snapshots
+
+TEST_F(DeviceRc, VmSnapshotGoesOnWhereItWas) {
+  Pair p(m);
+  p.connect();
+  m.set_reg(GODWIT_REG_SCRATCH, 0x1234);
+  Pair::must(m.scope(GODWIT_CMD_STOP, GODWIT_SCOPE_QP, p.qp[1].qpn));
+  p.receive();
+  p.send(p.work(GODWIT_WR_SEND));
+  EXPECT_EQ(m.query_qp(p.qp[0].qpn).ext.raw, unsigned{GODWIT_QP_EXT_PAUSED_MASK});
+  p.qp[0].write_send(p.work(GODWIT_WR_WRITE));
+  m.ring_sq(p.qp[0]);  // a doorbell that the device has not looked at
+  ASSERT_EQ(m.load(m.save()), nullptr);
+  // What was under way is sent again; all else is as it was.
+  const auto state = m.save();
+  ASSERT_EQ(m.load(state), nullptr);
+  EXPECT_EQ(m.save(), state);
+  EXPECT_EQ(m.reg(GODWIT_REG_SCRATCH), 0x1234u);
+  EXPECT_EQ(m.query_qp(p.qp[1].qpn).ext.raw, unsigned{GODWIT_QP_EXT_STOPPED_MASK});
+  Pair::must(m.scope(GODWIT_CMD_UNSTOP, GODWIT_SCOPE_QP, p.qp[1].qpn));
+  Pair::must(m.set_status(p.qp[0].qpn, GODWIT_QP_STATUS_RTS));
+  EXPECT_NE(m.next_deadline(), GODWIT_NO_DEADLINE) << "the probe";
+}
+
+TEST_F(DeviceRc, VmSnapshotIsCheckedLikeHostileInput) {
+  Pair p(m);
+  p.connect();
+  p.receive();
+  p.send(p.work(GODWIT_WR_SEND));
+  const auto good = m.save();
+  ASSERT_EQ(m.load(good), nullptr);
+  for (std::size_t cut = 0; cut < good.size(); cut += 1 + good.size() / 300) {
+    EXPECT_NE(m.load({good.begin(), good.begin() + static_cast<std::ptrdiff_t>(cut)}), nullptr);
+    EXPECT_EQ(m.reg(GODWIT_REG_CONTROL), 0u) << "as after a reset";
+  }
+  auto longer = good;
+  longer.push_back(0);
+  EXPECT_NE(m.load(longer), nullptr);
+  godwit_device_config config = small_config(1);
+  config.doorbell_pages = 32;
+  Machine other(config);
+  EXPECT_NE(other.load(good), nullptr);
+}
+
+}  // namespace
+}  // namespace godwit::test
