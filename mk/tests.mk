@@ -7,6 +7,7 @@ SEEDS ?= 1000
 UNIT_OBJECTS := $(patsubst %.cc,$(B)/san/%.o,$(wildcard tests/unit/*.cc tests/support/*.cc))
 SIM_OBJECTS := $(patsubst %.cc,$(B)/san/%.o,$(wildcard tests/sim/*.cc tests/support/*.cc))
 VM_OBJECTS := $(patsubst %.cc,$(B)/obj/%.o,$(wildcard tests/vm/*.cc))
+PLUGIN_INCLUDES := -Iabi -Iguest-driver/uapi -I$(B)/plugin -Icriu-plugin
 
 $(B)/san/tests/%.o: tests/%.cc $(B)/config.mk
 	@mkdir -p $(@D)
@@ -16,7 +17,9 @@ $(B)/san/tests/%.o: tests/%.cc $(B)/config.mk
 $(B)/obj/tests/vm/%.o: tests/vm/%.cc $(B)/config.mk
 	@mkdir -p $(@D)
 	@echo '  CXX      $<'
-	$(CXX) $(CXXFLAGS_COMMON) $(OPTIMIZE) -Ilab -I. $(LAB_FLAGS) -c $< -o $@
+	$(CXX) $(CXXFLAGS_COMMON) $(OPTIMIZE) -Ilab -I. $(LAB_FLAGS) $(PLUGIN_INCLUDES) \
+	  -DGODWIT_CHECK_ICRC='"$(abspath tests/vm/check-icrc)"' -c $< -o $@
+$(VM_OBJECTS): $(B)/plugin/godwit.pb.h
 
 $(B)/tests/unit: $(UNIT_OBJECTS) $(CORE_SAN_OBJECTS)
 	@mkdir -p $(@D)
@@ -28,10 +31,12 @@ $(B)/tests/sim: $(SIM_OBJECTS) $(CORE_SAN_OBJECTS)
 	@echo '  LINK     $@'
 	g++ -fsanitize=address,undefined -o $@ $^ -lgtest -lgtest_main -lpthread
 
-$(B)/tests/vm: $(VM_OBJECTS) $(B)/lib/libgodwit-lab.a
+# Tests of checkpoints read and damage images, with the plugin's own code.
+VM_PLUGIN_OBJECTS := $(addprefix $(B)/plugin/,image.o uverbs.o godwit.pb.o)
+$(B)/tests/vm: $(VM_OBJECTS) $(VM_PLUGIN_OBJECTS) $(B)/lib/libgodwit-lab.a
 	@mkdir -p $(@D)
 	@echo '  LINK     $@'
-	g++ -o $@ $^ -lgtest $(LAB_LIBS)
+	g++ -o $@ $^ -lgtest $(LAB_LIBS) -lprotobuf-lite
 
 # The checkpoint plugin's image, on the host.
 PLUGIN_TEST_OBJECTS := $(patsubst %.cc,$(B)/san/%.o,$(wildcard tests/plugin/*.cc) \

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// The godwit command as users and scripts see it.
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "guests.h"
+#include "plan.h"
+
+namespace godwit::vm {
+namespace {
+
+using Json = nlohmann::json;
+namespace fs = std::filesystem;
+
+HostResult godwit(Argv args, double seconds = 90) {
+  args.insert(args.begin(), lab::build_folder() + "/bin/godwit");
+  return run_on_host(args, seconds, {{"GODWIT_LAB", lab_folder()}});
+}
+
+Json parsed(const HostResult& result) {
+  EXPECT_EQ(result.code, 0) << result.out << result.err;
+  const Json json = Json::parse(result.out, nullptr, false);
+  EXPECT_FALSE(json.is_discarded()) << result.out;
+  EXPECT_EQ(std::count(result.out.begin(), result.out.end(), '\n'), 1) << result.out;
+  return json;
+}
+
+// Exit code 1, nothing on stdout, and one message that says this.
+testing::AssertionResult fails_saying(const HostResult& result, const std::string& what) {
+  if (result.code == 1 && result.out.empty() && result.err.find(what) != std::string::npos) {
+    return testing::AssertionSuccess();
+  }
+  return testing::AssertionFailure() << "exit code " << result.code << ", not \"" << what << "\":\n"
+                                     << result.out << result.err;
+}
+
+class Command : public GuestTest {};
+
+TEST_F(Command, RunGivesOutputAndExitCodeOfTheCommand) {
+  const HostResult result = godwit({"run", kHome, "--", "sh", "-c", "echo out; echo err >&2; exit 7"});
+  EXPECT_EQ(result.code, 7);
+  EXPECT_EQ(result.out, "out\n");
+  EXPECT_EQ(result.err, "err\n");
+  EXPECT_EQ(godwit({"run", kHome, "--", "sh", "-c", "kill -9 $$"}).code, 128 + 9);
+  const Json json = Json::parse(godwit({"--json", "run", kHome, "--", "sh", "-c", "echo out; exit 3"}).out);
+  EXPECT_EQ(json["code"], 3);
+  EXPECT_EQ(json["stdout"], "out\n");
+  EXPECT_TRUE(fails_saying(godwit({"run", kHome, "--", "no-such-program"}), "no-such-program"));
+}
+
+TEST_F(Command, StatusAsJsonNamesGuestsAndWire) {
+  const Json status = parsed(godwit({"--json", "status"}));
+  ASSERT_EQ(status["guests"].size(), 3u);
+  for (std::size_t i = 0; i < 3; ++i) {
+    const Json& guest = status["guests"][i];
+    EXPECT_EQ(guest["name"], kGuests[i]);
+    EXPECT_EQ(guest["state"], "ready");
+    EXPECT_EQ(guest["ip"], ip_of(kGuests[i]));
+    EXPECT_TRUE(fs::exists(guest["log"].get<std::string>()));
+  }
+  EXPECT_EQ(status["ports"].size(), 6u);  // NIC and plain NIC of each
+  EXPECT_EQ(status["containers"], Json::array());
+}
+
+TEST_F(Command, CopiesAreTheSameByteForByte) {
+  const fs::path here = fs::path(lab_folder()) / "copy";
+  std::string bytes(3 << 20, '\0');
+  unsigned value = 1;
+  for (char& byte : bytes) byte = static_cast<char>((value = value * 1664525 + 1013904223) >> 24);
+  std::ofstream(here, std::ios::binary) << bytes;
+  fs::permissions(here, fs::perms::owner_all);
+  EXPECT_EQ(godwit({"cp", here, "home:/tmp/copy"}).code, 0);
+  EXPECT_EQ(must(kHome, "stat -c %a /tmp/copy"), "700\n");
+  EXPECT_EQ(godwit({"cp", "home:/tmp/copy", here.string() + ".back"}).code, 0);
+  std::ifstream in(here.string() + ".back", std::ios::binary);
+  std::stringstream back;
+  back << in.rdbuf();
+  EXPECT_TRUE(back.str() == bytes);
+  EXPECT_TRUE(fails_saying(godwit({"cp", "home:/no/such/file", here.string() + ".none"}), "/no/such/file"));
+  EXPECT_FALSE(fs::exists(here.string() + ".none"));
+  EXPECT_TRUE(fails_saying(godwit({"cp", here.string() + ".none", "home:/tmp/x"}), ".none"));
+  must(kHome, "rm /tmp/copy");
+  fs::remove(here);
+  fs::remove(here.string() + ".back");
+}
+
+TEST_F(Command, ContainersLiveAsTheirVerbsSay) {
+  const Json started = parsed(godwit({"--json", "container", "start", kAway, "box", "--", "sh", "-c",
+                                      "hostname; sleep 1000"}));
+  EXPECT_EQ(started["guest"], kAway);
+  const Json list = parsed(godwit({"--json", "container", "list"}));
+  ASSERT_EQ(list.size(), 1u);
+  EXPECT_EQ(list[0]["name"], "box");
+  EXPECT_EQ(list[0]["ip"], started["ip"]);
+  EXPECT_EQ(list[0]["running"], true);
+  EXPECT_EQ(parsed(godwit({"--json", "status"}))["containers"][0]["name"], "box");
+  EXPECT_EQ(godwit({"container", "logs", "box"}).out, "box\n");
+  EXPECT_TRUE(fails_saying(godwit({"container", "start", kHome, "box", "--", "true"}), "box is there already"));
+  // Its address answers on the wire.
+  EXPECT_EQ(godwit({"run", kHome, "--", "ping", "-q", "-c", "1", "-W", "5", started["ip"]}).code, 0);
+  EXPECT_EQ(godwit({"container", "rm", "box"}).code, 0);
+  EXPECT_EQ(parsed(godwit({"--json", "container", "list"})), Json::array());
+  EXPECT_TRUE(fails_saying(godwit({"container", "rm", "box"}), "no container box"));
+}
+
+TEST_F(Command, CaptureWritesWhatIsOnTheWire) {
+  const fs::path file = fs::path(lab_folder()) / "wire.pcap";
+  const auto ping = launch(kHome, "exec ping -q -i 0.2 -c 20 " + ip_of(kPeer));
+  const HostResult result = godwit({"capture", kHome, file, "--seconds", "2"});
+  EXPECT_EQ(result.code, 0) << result.err;
+  ping->wait(30);
+  const HostResult shown = run_on_host({"tshark", "-r", file, "-Y", "icmp"}, 60);
+  EXPECT_NE(shown.out.find("Echo (ping) reply"), std::string::npos) << shown.out << shown.err;
+  fs::remove(file);
+}
+
+// Wrong usage: exit code 2, and a line that says what.
+TEST_F(Command, WrongUsageIsTold) {
+  const Argv wrong[] = {{},
+                        {"no-such-command"},
+                        {"up", "--no-such-option"},
+                        {"up", "two"},
+                        {"up", "3", "4"},
+                        {"status", "more"},
+                        {"run"},
+                        {"run", kHome},
+                        {"run", kHome, "--"},
+                        {"cp", "one"},
+                        {"cp", "home:/a", "away:/b"},
+                        {"container"},
+                        {"container", "no-such-verb", "x"},
+                        {"container", "start", kHome},
+                        {"migrate", "x"},
+                        {"capture", kHome},
+                        {"down", "now"}};
+  for (const Argv& args : wrong) {
+    std::string line;
+    for (const std::string& arg : args) line += " " + arg;
+    const HostResult result = godwit(args);
+    EXPECT_EQ(result.code, 2) << "godwit" << line << "\n" << result.out << result.err;
+    EXPECT_EQ(result.out, "") << "godwit" << line;
+    EXPECT_FALSE(result.err.empty()) << "godwit" << line;
+  }
+}
+
+TEST_F(Command, HelpIsThereForAll) {
+  const HostResult all = godwit({"--help"});
+  EXPECT_EQ(all.code, 0);
+  for (const char* command : {"up", "status", "run", "shell", "cp", "container", "migrate", "capture", "down"}) {
+    const HostResult help = godwit({command, "--help"});
+    EXPECT_EQ(help.code, 0) << command;
+    EXPECT_NE(help.out.find(std::string("Usage: godwit [--json] ") + command), std::string::npos) << help.out;
+    EXPECT_NE(all.out.find(std::string("  ") + command), std::string::npos) << all.out;
+  }
+}
+
+TEST_F(Command, UnknownGuestsAndLabsAreTold) {
+  EXPECT_TRUE(fails_saying(godwit({"run", "nowhere", "--", "true"}), "no guest nowhere"));
+  EXPECT_TRUE(fails_saying(godwit({"container", "start", "nowhere", "x", "--", "true"}), "no guest nowhere"));
+  EXPECT_TRUE(fails_saying(godwit({"migrate", "nobody", kAway}), "no container nobody"));
+  EXPECT_TRUE(fails_saying(godwit({"up", "3"}), "a lab is up already"));
+  const HostResult nothing_up = run_on_host({lab::build_folder() + "/bin/godwit", "status"}, 30,
+                                            {{"GODWIT_LAB", lab_folder() + "/no-such-lab"}});
+  EXPECT_TRUE(fails_saying(nothing_up, "no lab is up here"));
+}
+
+TEST_F(Command, InterruptedCommandsLeaveNothingRunning) {
+  // In the guest, `sleep` must go with the command that was waiting for it.
+  const auto start = Clock::now();
+  const HostResult result =
+      run_on_host({"timeout", "-s", "INT", "3", lab::build_folder() + "/bin/godwit", "run", kHome, "--", "sleep", "500"},
+                  30, {{"GODWIT_LAB", lab_folder()}});
+  EXPECT_NE(result.code, 0);
+  EXPECT_LT(std::chrono::duration<double>(Clock::now() - start).count(), 20);
+  EXPECT_NO_THROW(must(kHome, "for i in $(seq 50); do pgrep -x sleep > /dev/null || exit 0; read -t 0.1 < <(:); done; exit 1"));
+}
+
+// ------------------------------------------------ the end of guests and labs
+
+class TheEnd : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (getenv("GODWIT_TEST_LAB") != nullptr) GTEST_SKIP() << "this lab is to stay up";
+    the_lab();
+  }
+
+  static std::vector<pid_t> processes_of(const Json& status) {
+    std::vector<pid_t> pids = {status["pid"].get<pid_t>()};
+    for (const Json& guest : status["guests"]) pids.push_back(guest["pid"].get<pid_t>());
+    return pids;
+  }
+
+  // Gone, and not only a zombie.
+  static bool is_gone(pid_t pid) {
+    for (int i = 0; i < 100; ++i) {
+      std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
+      std::string text;
+      if (!std::getline(stat, text) || text.find(") Z ") != std::string::npos) return true;
+      usleep(100'000);
+    }
+    return false;
+  }
+
+  static std::vector<std::string> files_left() {
+    std::vector<std::string> names;
+    for (const auto& entry : fs::directory_iterator(lab_folder())) names.push_back(entry.path().filename());
+    return names;
+  }
+};
+
+TEST_F(TheEnd, GuestThatDiesIsReportedAndTheOthersGoOn) {
+  const Json before = parsed(godwit({"--json", "status"}));
+  const pid_t pid = before["guests"][1]["pid"];
+  const auto waiting = launch(kAway, "exec sleep 500");
+  ASSERT_GT(pid, 1);
+  ASSERT_EQ(kill(pid, SIGKILL), 0);
+  ASSERT_TRUE(is_gone(pid));
+  // The command that was waiting for it is told at once.
+  try {
+    waiting->wait(30);
+    ADD_FAILURE() << "it ended as if nothing had happened";
+  } catch (const std::exception& error) {
+    EXPECT_NE(std::string(error.what()).find("the guest has died; log: "), std::string::npos) << error.what();
+  }
+  const Json after = parsed(godwit({"--json", "status"}));
+  EXPECT_EQ(after["guests"][0]["state"], "ready");
+  EXPECT_EQ(after["guests"][1]["state"], "dead");
+  EXPECT_EQ(after["guests"][2]["state"], "ready");
+  EXPECT_TRUE(fails_saying(godwit({"run", kAway, "--", "true"}), "away is not up; log: "));
+  EXPECT_TRUE(fails_saying(godwit({"container", "start", kAway, "x", "--", "true"}), "away is not up"));
+  EXPECT_TRUE(fails_saying(godwit({"capture", kAway, lab_folder() + "/x.pcap", "--seconds", "1"}), "away"));
+  EXPECT_EQ(godwit({"run", kHome, "--", "ping", "-q", "-c", "1", "-W", "5", ip_of(kPeer)}).code, 0);
+
+  EXPECT_EQ(godwit({"down"}).code, 0);
+  for (const pid_t process : processes_of(before)) EXPECT_TRUE(is_gone(process)) << process;
+  EXPECT_EQ(files_left(), std::vector<std::string>{"log"});
+  EXPECT_TRUE(fails_saying(godwit({"status"}), "no lab is up here"));
+  EXPECT_EQ(godwit({"down"}).code, 0);  // nothing to do
+}
+
+}  // namespace
+}  // namespace godwit::vm

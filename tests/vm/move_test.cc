@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Containers that move from guest to guest while they transfer, and what is left.
+#include <signal.h>
+#include <unistd.h>
+
+#include "container.h"
+#include "error.h"
+#include "guests.h"
+#include "migrate.h"
+#include "plan.h"
+
+namespace godwit::vm {
+namespace {
+
+using lab::Container;
+using lab::Containers;
+
+class Move : public GuestTest {
+ protected:
+  void TearDown() override {
+    for (const Container& c : Containers(the_lab()).list()) Containers(the_lab()).remove(c);
+    GuestTest::TearDown();
+  }
+
+  static Container start(const std::string& guest, const std::string& name, const Argv& argv) {
+    return Containers(the_lab()).start(guest, name, argv);
+  }
+
+  static lab::MoveReport move(const std::string& name, const std::string& to) {
+    return lab::migrate(the_lab(), name, to, [](const std::string&) {});
+  }
+
+  // The load is on its way: the program has printed its first figures.
+  static void wait_until_it_transfers(const std::string& name) {
+    wait_for_log(name, "op/s");
+  }
+
+  static void wait_for_log(const std::string& name, const std::string& text) {
+    const Container c = Containers(the_lab()).find(name);
+    must(c.guest, "log=" + Containers::folder(c) + "/root/var/log/container\n"
+                  "for i in $(seq 300); do grep -q '" + text + "' $log && exit 0; sleep 0.1; done; cat $log; exit 1");
+  }
+
+  // It goes on after a move: it prints figures again.
+  static void expect_it_still_transfers(const std::string& name) {
+    const Container c = Containers(the_lab()).find(name);
+    EXPECT_NO_THROW(must(c.guest, "log=" + Containers::folder(c) + "/root/var/log/container\n"
+                                  "n=$(grep -c op/s $log); for i in $(seq 300); do "
+                                  "[ $(grep -c op/s $log) -gt $((n + 1)) ] && exit 0; sleep 0.1; done; cat $log; exit 1"));
+  }
+
+  // Ends by itself or by the signal it has got; its log.
+  static std::string log_at_end(const std::string& name) {
+    const Containers containers(the_lab());
+    const Container c = containers.find(name);
+    for (int i = 0; i < 100 && containers.running(c); ++i) usleep(200'000);
+    EXPECT_FALSE(containers.running(c)) << name << " does not end";
+    return containers.logs(c);
+  }
+
+  // The source forgets the container: as if it had never been there.
+  static void expect_nothing_left_at(const std::string& guest, const std::string& name) {
+    EXPECT_EQ(must(guest, "godwit-cr list; ls /run/netns; ls /var/lib/containers /run/runc 2> /dev/null | grep -v :; "
+                          "grep " + name + " /proc/mounts; rdma resource show qp; true"),
+              "");
+  }
+};
+
+TEST_F(Move, ClientUnderLoadThereAndBack) {
+  const auto server = launch(kPeer, "exec godwit-verify --json -");
+  wait_for_listener(kPeer, 18517);
+  start(kHome, "client", {"godwit-verify", "--duration", "0", "--json", "-", ip_of(kPeer)});
+  wait_until_it_transfers("client");
+
+  for (const std::string& to : {kAway, kHome}) {
+    const std::string from = to == kAway ? kHome : kAway;
+    SCOPED_TRACE("to " + to);
+    const lab::MoveReport report = move("client", to);
+    EXPECT_EQ(report.qps, 4u);
+    EXPECT_GT(report.stop_ms, 0);
+    expect_nothing_left_at(from, "client");
+    expect_it_still_transfers("client");
+  }
+  must(kHome, "runc kill client INT");
+  const ExecResult served = server->wait(60);
+  EXPECT_EQ(served.code, 0) << served.out;
+  EXPECT_NE(served.out.find("verdict: good"), std::string::npos) << served.out;
+  const std::string log = log_at_end("client");
+  EXPECT_NE(log.find("verdict: good"), std::string::npos) << log;
+}
+
+TEST_F(Move, ServerUnderLoad) {
+  const Container c = start(kHome, "server", {"godwit-verify", "--events", "--json", "-"});
+  wait_for_log("server", "waiting on port");
+  const auto client = launch(kPeer, "exec godwit-verify --events --qps 2 --duration 0 " + lab::container_ip(c.number));
+  wait_until_it_transfers("server");
+
+  const lab::MoveReport report = move("server", kAway);
+  EXPECT_EQ(report.qps, 2u);
+  expect_nothing_left_at(kHome, "server");
+  expect_it_still_transfers("server");
+
+  client->signal(SIGINT);
+  const ExecResult said = client->wait(60);
+  EXPECT_EQ(said.code, 0) << said.out;
+  EXPECT_NE(said.out.find("verdict: good"), std::string::npos) << said.out;
+  const std::string log = log_at_end("server");
+  EXPECT_NE(log.find("verdict: good"), std::string::npos) << log;
+}
+
+// The destination fails after the checkpoint is complete: home's own copy goes on there.
+TEST_F(Move, ThatFailsAtTheDestinationGoesOnAtHome) {
+  const auto server = launch(kPeer, "exec godwit-verify");
+  wait_for_listener(kPeer, 18517);
+  start(kHome, "client", {"godwit-verify", "--duration", "0", ip_of(kPeer)});
+  wait_until_it_transfers("client");
+  // No plugin there that takes the image: a file where runc wants its state.
+  must(kAway, "mkdir -p /run/runc && touch /run/runc/client");
+  try {
+    move("client", kAway);
+    ADD_FAILURE() << "it moved";
+  } catch (const lab::Error& error) {
+    EXPECT_NE(std::string(error.what()).find("step restore"), std::string::npos) << error.what();
+  }
+  must(kAway, "rm -f /run/runc/client");
+  EXPECT_EQ(Containers(the_lab()).find("client").guest, kHome);
+  expect_nothing_left_at(kAway, "client");
+  expect_it_still_transfers("client");
+  must(kHome, "runc kill client INT");
+  const ExecResult served = server->wait(60);
+  EXPECT_EQ(served.code, 0) << served.out;
+  const std::string log = log_at_end("client");
+  EXPECT_NE(log.find("verdict: good"), std::string::npos) << log;
+}
+
+TEST_F(Move, ThatCannotBeIsRefusedBeforeAnythingStops) {
+  start(kHome, "idle", {"sleep", "1000"});
+  const auto why = [](const std::string& name, const std::string& to) -> std::string {
+    try {
+      move(name, to);
+      return "it moved";
+    } catch (const lab::Error& error) {
+      return error.what();
+    }
+  };
+  EXPECT_NE(why("nobody", kAway).find("no container nobody"), std::string::npos);
+  EXPECT_NE(why("idle", "nowhere").find("no guest nowhere"), std::string::npos);
+  EXPECT_NE(why("idle", kHome).find("is on home already"), std::string::npos);
+  must(kAway, "mkdir /var/lib/containers/idle");
+  EXPECT_NE(why("idle", kAway).find("is in the way"), std::string::npos);
+  must(kAway, "rmdir /var/lib/containers/idle");
+  EXPECT_TRUE(Containers(the_lab()).running(Containers(the_lab()).find("idle")));
+}
+
+// A program that uses no verbs moves as well.
+TEST_F(Move, ContainerWithoutVerbs) {
+  start(kHome, "plain", {"sh", "-c", "i=0; while :; do i=$((i + 1)); echo tick $i; sleep 0.2; done"});
+  wait_for_log("plain", "tick 2");
+  move("plain", kAway);
+  expect_nothing_left_at(kHome, "plain");
+  const Container c = Containers(the_lab()).find("plain");
+  EXPECT_EQ(c.guest, kAway);
+  EXPECT_NO_THROW(must(kAway, "log=" + Containers::folder(c) + "/root/var/log/container\n"
+                              "n=$(grep -c tick $log); for i in $(seq 100); do [ $(grep -c tick $log) -gt $n ] && "
+                              "exit 0; sleep 0.1; done; cat $log; exit 1"));
+}
+
+}  // namespace
+}  // namespace godwit::vm
