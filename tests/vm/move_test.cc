@@ -61,8 +61,8 @@ class Move : public GuestTest {
 
   // The source forgets the container: as if it had never been there.
   static void expect_nothing_left_at(const std::string& guest, const std::string& name) {
-    EXPECT_EQ(must(guest, "godwit-cr list; ls /run/netns; ls /var/lib/containers /run/runc 2> /dev/null | grep -v :; "
-                          "grep " + name + " /proc/mounts; rdma resource show qp; true"),
+    EXPECT_EQ(must(guest, "godwit-cr list; ls /run/netns; ls /var/lib/containers; ls /run/runc 2> /dev/null; "
+                          "grep /" + name + " /proc/mounts; ls /run/godwit/" + name + "* 2> /dev/null; rdma resource show qp; true"),
               "");
   }
 };
