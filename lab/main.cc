@@ -261,6 +261,7 @@ int container(Lab& lab, Argv args, bool json) {
     if (json) std::cout << all.dump() << "\n";
     return kOk;
   }
+  if (verb != "logs" && verb != "rm") throw Usage("container start|list|logs|rm");
   if (args.size() != 1) throw Usage("container " + verb + " NAME");
   const Container c = containers.find(args[0]);
   if (verb == "logs") {
@@ -268,12 +269,9 @@ int container(Lab& lab, Argv args, bool json) {
     std::cout << (json ? Json{{"name", c.name}, {"log", text}}.dump() + "\n" : text);
     return kOk;
   }
-  if (verb == "rm") {
-    catch_interrupts();
-    containers.remove(c);
-    return kOk;
-  }
-  throw Usage("container start|list|logs|rm");
+  catch_interrupts();
+  containers.remove(c);
+  return kOk;
 }
 
 int move(Lab& lab, Argv args, bool json) {

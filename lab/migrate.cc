@@ -150,10 +150,12 @@ class Move {
     lab_.must(c_.guest, "rm -r " + plan);
   }
 
+  [[nodiscard]] std::string gate_path() const { return "/run/godwit/" + c_.name + ".gate"; }
+
   void drop_destination() {
     (void)lab_.shell(to_, "runc delete --force " + c_.name + " 2>/dev/null; ip netns del " + c_.name +
                               " 2>/dev/null; umount " + folder_ + "/root 2>/dev/null; rm -rf " + folder_ +
-                              "; godwit-cr drop --move " + move_id_);
+                              " " + gate_path() + "; godwit-cr drop --move " + move_id_);
   }
 
   void checkpoint() {
@@ -181,12 +183,11 @@ class Move {
   // Until everything at the destination is programmed, and nothing of it has been on the wire.
   void restore() {
     containers_.make_root(c_, to_);
-    const std::string gate_path = "/run/godwit/" + c_.name + ".gate";
-    gate_ = lab_.start(to_, {"socat", "-", "UNIX-LISTEN:" + gate_path + ",unlink-early"});
-    lab_.must(to_, "for i in $(seq 100); do [ -S " + gate_path + " ] && exit 0; sleep 0.05; done; exit 1");
+    gate_ = lab_.start(to_, {"socat", "-", "UNIX-LISTEN:" + gate_path() + ",unlink-early"});
+    lab_.must(to_, "for i in $(seq 100); do [ -S " + gate_path() + " ] && exit 0; sleep 0.05; done; exit 1");
     const auto begun = Clock::now();
     nlohmann::json env = {{"env",
-                           {{"GODWIT_GATE", gate_path},
+                           {{"GODWIT_GATE", gate_path()},
                             {"GODWIT_ATTEMPT", std::to_string(attempt_)},
                             {"GODWIT_GATE_TIMEOUT", "120"}}}};
     runc_ = lab_.start(
@@ -251,7 +252,7 @@ class Move {
       acknowledged = lab_.shell(to_, "godwit-cr status --wait 10 --pid " + Containers::pid_of(c_.name)).code == 0;
     }
     auto there = std::async(std::launch::async, [this] {
-      lab_.must(to_, "rm -rf " + folder_ + "/image; godwit-cr drop --move " + move_id_);
+      lab_.must(to_, "rm -rf " + folder_ + "/image " + gate_path() + "; godwit-cr drop --move " + move_id_);
     });
     // Acknowledged everywhere: nobody will ask at home again. Else its tombstones stay for their time.
     lab_.must(c_.guest, std::string("godwit-cr ") + (acknowledged ? "drop" : "commit") + " --move " + move_id_ +
