@@ -146,7 +146,10 @@ void Containers::create(const Container& c) const {
   Json& process = config["process"];
   process["terminal"] = false;
   // No descriptor of the container may be a file of the host: CRIU refuses it.
-  Argv wrapped = {"/bin/sh", "-c", "exec \"$@\" < /dev/null > /var/log/container 2>&1", "sh"};
+  // A detached runc does not tell how it ended, and after a move there is another one: the shell
+  // beside the program moves along and writes it down.
+  Argv wrapped = {"/bin/sh", "-c",
+                  "exec < /dev/null > /var/log/container 2>&1; \"$@\"; echo $? > /var/log/exit-code", "sh"};
   wrapped.insert(wrapped.end(), c.argv.begin(), c.argv.end());
   process["args"] = wrapped;
   process["cwd"] = "/";
@@ -195,6 +198,13 @@ std::string Containers::pid_of(const std::string& name) {
 
 std::string Containers::logs(const Container& c) const {
   return lab_.shell(c.guest, "cat " + folder(c) + "/root/var/log/container").out;
+}
+
+std::optional<int> Containers::exit_code(const Container& c) const {
+  const std::string text =
+      lab_.shell(c.guest, "cat " + folder(c) + "/root/var/log/exit-code 2>/dev/null").out;
+  if (text.empty() || text.back() != '\n') return std::nullopt;
+  return std::stoi(text);
 }
 
 // With a guest that has died its containers are gone as well.

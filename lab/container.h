@@ -5,6 +5,7 @@
 #ifndef GODWIT_LAB_CONTAINER_H
 #define GODWIT_LAB_CONTAINER_H
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,8 @@ class Containers {
   Container start(const std::string& guest, const std::string& name, const Argv& argv);
   [[nodiscard]] bool running(const Container& container) const;
   [[nodiscard]] std::string logs(const Container& container) const;
+  // Of its program, as a shell gives it; nothing while it runs, or if it never ended by itself.
+  [[nodiscard]] std::optional<int> exit_code(const Container& container) const;
   void remove(const Container& container);
 
   // For the move.
