@@ -109,7 +109,7 @@ class Move {
         c_.guest, "runc state " + c_.name + " | grep -q '\"status\": \"running\"' || "
                   "{ echo it is not running on " + c_.guest + "; exit 1; }\n" + probe +
                   "\nawk '/VmRSS/ {n += $2} END {print n + 0}' $(for p in $(runc ps -f json " + c_.name +
-                  " | tr -d '[],'); do echo /proc/$p/status; done)");
+                  " | tr '[],' '   '); do echo /proc/$p/status; done)");
     const auto [versions, need_kib] = split_last_number(here);
     const auto [versions_there, free_kib] = split_last_number(elsewhere.get());
     if (versions != versions_there) {
