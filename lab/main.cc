@@ -16,12 +16,15 @@
 #include <fstream>
 #include <iostream>
 #include <iterator>
+#include <optional>
 #include <sstream>
 #include <tuple>
 
 #include "client.h"
 #include "container.h"
 #include "daemon.h"
+#include "demo.h"
+#include "demo_apps.h"
 #include "error.h"
 #include "interrupt.h"
 #include "migrate.h"
@@ -251,11 +254,15 @@ int container(Lab& lab, Argv args, bool json) {
     Json all = Json::array();
     for (const Container& c : containers.list()) {
       const bool alive = containers.running(c);
+      std::optional<int> code;
+      if (!alive) code = containers.exit_code(c);
       all.push_back({{"name", c.name}, {"guest", c.guest}, {"ip", container_ip(c.number)},
-                     {"running", alive}, {"argv", c.argv}});
+                     {"running", alive}, {"exit_code", code ? Json(*code) : Json()}, {"argv", c.argv}});
       if (!json) {
+        std::string state = alive ? "running" : "ended";
+        if (code) state += ", exit code " + std::to_string(*code);
         printf("%-16s %-8s %-12s %s\n", c.name.c_str(), c.guest.c_str(), container_ip(c.number).c_str(),
-               alive ? "running" : "ended");
+               state.c_str());
       }
     }
     if (json) std::cout << all.dump() << "\n";
@@ -305,6 +312,31 @@ int down(Lab& lab, Argv args, bool) {
   return kOk;
 }
 
+int demo(Lab& lab, Argv args, bool json) {
+  DemoOptions options;
+  options.json = json;
+  // Not the lab that somebody may be using.
+  const char* folder = getenv("GODWIT_LAB");
+  options.folder = folder != nullptr && *folder != 0
+                       ? lab.folder()
+                       : std::filesystem::path(lab.folder()).replace_filename("demo").string();
+  options.output = std::filesystem::absolute(take_value(&args, "--output", build_folder() + "/demo")).string();
+  options.moves = number("--moves", take_value(&args, "--moves", "2"), 1, 1000);
+  for (std::string app; !(app = take_value(&args, "--app", "")).empty();) {
+    try {
+      options.apps.push_back(find_demo_app(app).name);
+    } catch (const Error& error) {
+      throw Usage(error.what());
+    }
+  }
+  for (std::string role; !(role = take_value(&args, "--role", "")).empty();) {
+    if (role != "client" && role != "server") throw Usage("--role client|server");
+    options.roles.push_back(role);
+  }
+  no_more(args);
+  return run_demo(options) ? kOk : kFailed;
+}
+
 const Command kCommands[] = {
     {"up", "up [N] [--virtio] [--nic=PROPS] [--memory=MIB]",
      "start N guests (2): home, away, peer, guest4, …; --virtio: a plain NIC beside, for Soft-RoCE", up},
@@ -316,6 +348,9 @@ const Command kCommands[] = {
      "containers with their own network namespace on the NIC", container},
     {"migrate", "migrate CONTAINER TO", "move a container with its connections", move},
     {"capture", "capture GUEST FILE.pcap [--seconds N]", "what is on the wire of a guest's NIC", capture},
+    {"demo", "demo [--output DIR] [--app verify|write-bw|send-bw|pingpong]… [--role client|server] [--moves N]",
+     "three guests of its own; each program moves home → away → home under load, as client and as\n"
+     "      server; report.json, captures and logs in DIR (build/demo); 0 if everything was verified", demo},
     {"down", "down", "stop everything; logs stay", down},
 };
 
