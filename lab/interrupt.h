@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// Ctrl-C and SIGTERM, for commands that must not end in the middle of something.
+// Ctrl-C, SIGTERM and SIGHUP, for commands that must not end in the middle of something.
 #ifndef GODWIT_LAB_INTERRUPT_H
 #define GODWIT_LAB_INTERRUPT_H
 
 namespace godwit::lab {
 
-// From now on the two only set a flag, and system calls are interrupted by them.
+// From now on they only set a flag, and system calls are interrupted by them.
 void catch_interrupts();
 
 // One came since catch_interrupts().
