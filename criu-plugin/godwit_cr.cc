@@ -2,6 +2,7 @@
 //
 // godwit-cr: looks into checkpoint images, and manages what a move leaves on a NIC.
 // For orchestrators and for people; runs in the guest.
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -102,9 +103,7 @@ int open_device(Options& options, Fd* context, std::uint32_t* comp_vectors = nul
   context->reset(open(node.c_str(), O_RDWR | O_CLOEXEC));
   if (!context->valid()) return fail(node + ": " + std::strerror(errno));
   godwit_uresp_context response = {};
-  std::uint32_t vectors = 0;
-  int ret = get_context(context->get(), false, &response, &vectors);
-  if (comp_vectors) *comp_vectors = vectors;
+  int ret = get_context(context->get(), false, &response, comp_vectors);
   return ret ? fail(node + ": cannot make a context: " + std::strerror(-ret)) : kOk;
 }
 

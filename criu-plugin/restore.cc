@@ -116,8 +116,7 @@ int open_node(Restore* restore) {
     struct stat st;
     if (!fd.valid() || fstat(fd.get(), &st) || !S_ISCHR(st.st_mode)) continue;
     godwit_uresp_context response = {};
-    std::uint32_t comp_vectors = 0;
-    int error = get_context(fd.get(), true, &response, &comp_vectors);
+    int error = get_context(fd.get(), true, &response);
     if (!error) {
       restore->context = std::move(fd);
       restore->doorbell_offset = response.doorbell_offset;

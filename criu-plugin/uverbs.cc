@@ -314,8 +314,9 @@ int get_context(int fd, bool restore, godwit_uresp_context* response,
   godwit_ureq_context request = {};
   request.flags = restore ? GODWIT_UREQ_RESTORE : 0;
   __u64 core_support = 0;
+  std::uint32_t unwanted = 0;
   return Command(UVERBS_OBJECT_DEVICE, UVERBS_METHOD_GET_CONTEXT)
-      .out(UVERBS_ATTR_GET_CONTEXT_NUM_COMP_VECTORS, comp_vectors)
+      .out(UVERBS_ATTR_GET_CONTEXT_NUM_COMP_VECTORS, comp_vectors ? comp_vectors : &unwanted)
       .out(UVERBS_ATTR_GET_CONTEXT_CORE_SUPPORT, &core_support)
       .in(UVERBS_ATTR_UHW_IN, request)
       .out(UVERBS_ATTR_UHW_OUT, response)

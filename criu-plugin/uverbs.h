@@ -72,7 +72,7 @@ int move_list(int context, std::vector<godwit_move_entry>* entries);
 
 // ---- standard verbs
 int get_context(int fd, bool restore, godwit_uresp_context* response,
-                std::uint32_t* comp_vectors);
+                std::uint32_t* comp_vectors = nullptr);
 int async_event_alloc(int context, Fd* fd);
 int create_channel(int context, Fd* fd);
 int alloc_pd(int context, std::uint32_t* handle);

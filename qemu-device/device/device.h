@@ -293,6 +293,7 @@ class Device final : public resources::Dma,
 
   // receive.cc
   bool is_local(std::span<const std::uint8_t> frame, const wire::Gid& dgid) const;
+  bool has_live_qp(std::uint32_t qpn);
   void receive_packet(const wire::Packet& packet);
   bool run_loopback();
 

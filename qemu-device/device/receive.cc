@@ -70,11 +70,19 @@ void Device::receive_packet(const wire::Packet& packet) {
   kick();
 }
 
+// While a container moves here, its address is ours already and its QPs are still elsewhere: what a
+// QP of this NIC sends to them goes there.
+bool Device::has_live_qp(std::uint32_t qpn) {
+  const QueuePair* qp = packet_qp(qpn);
+  return qp != nullptr && qp->attr.status != transport::Status::kReset;
+}
+
 void Device::send_frame(std::span<const std::uint8_t> frame) {
   const wire::Summary packet = wire::summary(frame);
   trace(GODWIT_TRACE_PACKET_TX, packet.dest_qpn, packet.opcode, packet.psn, packet.payload_bytes);
   wire::Gid dgid;
-  if (wire::roce_destination(frame, &dgid) && is_local(frame, dgid)) {
+  if (wire::roce_destination(frame, &dgid) && is_local(frame, dgid) &&
+      has_live_qp(packet.dest_qpn)) {
     // Full only if a QP sent more than its turn allows: lost, as on a wire.
     if (loopback_count_ == kLoopbackSlots || frame.size() > wire::kMaxFrame) return;
     const std::size_t slot = (loopback_head_ + loopback_count_++) % kLoopbackSlots;

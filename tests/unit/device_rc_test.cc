@@ -43,6 +43,22 @@ TEST_F(DeviceRc, EveryOperationBetweenTwoQpsOfOneNic) {
   EXPECT_TRUE(qp_events().empty());
 }
 
+// A container that moves to its peer's NIC has its address there before it has its QPs there.
+TEST_F(DeviceRc, QpThatIsNotHereYetIsReachedOverTheWire) {
+  Pair p(m);
+  const Mac mac = {2, 0, 0, 0, 0, 9};
+  const Gid gid = ipv4_gid(10, 77, 1, 1);
+  Pair::must(m.set_gid(1, gid, mac));
+  const std::uint32_t elsewhere = p.qp[1].qpn ^ 1;
+  const ConnectOptions o;
+  Pair::must(m.to_init(p.qp[0], o));
+  Pair::must(m.to_rtr(p.qp[0], o, {gid, mac, elsewhere, Pair::psn(1)}));
+  Pair::must(m.to_rts(p.qp[0], o, Pair::psn(0)));
+  p.send(p.work(GODWIT_WR_WRITE));
+  EXPECT_EQ(m.sent.size(), 1u);
+  EXPECT_EQ(p.counter(GODWIT_COUNTER_RX_NO_QP), 0u);
+}
+
 TEST_F(DeviceRc, FirstPacketInRtrIsAnEvent) {
   Pair p(m);
   ConnectOptions o;
