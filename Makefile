@@ -23,6 +23,7 @@ help:
 	@echo 'make check-vm     tests in real guests'
 	@echo 'make module-cloud the kernel module for the cloud flavour of the kernel: compiles it'
 	@echo 'make docs         fill the tables of docs/spec from the headers'
+	@echo 'make lint        checkpatch, sparse, clang-format'
 	@echo 'make clean        remove build/ (the cache stays)'
 	@echo 'V=1 shows the commands; ./configure --help for options'
 
@@ -59,3 +60,4 @@ include mk/guest.mk
 include mk/lab.mk
 include mk/tests.mk
 include mk/docs.mk
+include mk/lint.mk

@@ -63,9 +63,10 @@ int find_descriptor(int pid, int pidfd, int number, Tasks* tasks) {
   struct stat st;
   if (stat(fd_path(pid, number).c_str(), &st)) return 0;
   if (is_rdma_cm(st)) {
-    godwit_error("process %d has an rdma_cm descriptor open (number %d): connections made by "
-                 "rdma_cm cannot be checkpointed, connect over TCP instead",
-                 pid, number);
+    godwit_error(
+        "process %d has an rdma_cm descriptor open (number %d): connections made by "
+        "rdma_cm cannot be checkpointed, connect over TCP instead",
+        pid, number);
     return -EOPNOTSUPP;
   }
   Found item;
@@ -111,9 +112,10 @@ int refuse_foreign_holders(const Tasks& tasks) {
       if (stat(fd_path(pid, number).c_str(), &st) || godwit_device_of(st).empty()) continue;
       for (const Found& item : tasks.contexts)
         if (same_file(pid, number, item.fd.get())) {
-          godwit_error("process %d, which is not being dumped, shares the verbs context of process "
-                       "%d (descriptor %d there, %d here): end it, or dump it as well",
-                       pid, item.pid, number, item.number);
+          godwit_error(
+              "process %d, which is not being dumped, shares the verbs context of process "
+              "%d (descriptor %d there, %d here): end it, or dump it as well",
+              pid, item.pid, number, item.number);
           return -EBUSY;
         }
     }
@@ -126,8 +128,9 @@ int add_context(Found& item) {
   std::uint64_t cookie = 0;
   int ret = context_cookie(item.fd.get(), &cookie);
   if (ret == -EINVAL) {
-    godwit_error("process %d, descriptor %d: a uverbs file without a context cannot be checkpointed",
-                 item.pid, item.number);
+    godwit_error(
+        "process %d, descriptor %d: a uverbs file without a context cannot be checkpointed",
+        item.pid, item.number);
     return -EOPNOTSUPP;
   }
   if (ret) {
@@ -144,9 +147,10 @@ int add_context(Found& item) {
   frozen.image->set_path(item.path);
   frozen.image->set_doorbell_page(0);
   if (!dump.image.device().empty() && dump.image.device() != item.device) {
-    godwit_error("process %d uses %s, and another context is on %s: contexts of two NICs cannot be "
-                 "checkpointed together",
-                 item.pid, item.device.c_str(), dump.image.device().c_str());
+    godwit_error(
+        "process %d uses %s, and another context is on %s: contexts of two NICs cannot be "
+        "checkpointed together",
+        item.pid, item.device.c_str(), dump.image.device().c_str());
     return -EOPNOTSUPP;
   }
   dump.image.set_device(item.device);
@@ -165,18 +169,20 @@ int refuse_unknown_events(Tasks* tasks) {
         break;
       }
     if (!owner) {
-      godwit_error("process %d, descriptor %d: an event descriptor whose context has been closed, or "
-                   "is of another driver, cannot be checkpointed",
-                   item.pid, item.number);
+      godwit_error(
+          "process %d, descriptor %d: an event descriptor whose context has been closed, or "
+          "is of another driver, cannot be checkpointed",
+          item.pid, item.number);
       return -EOPNOTSUPP;
     }
     if (what.kind != GODWIT_IDENTIFY_ASYNC) continue;
     if (!owner->async.valid()) {
       owner->async = std::move(item.fd);
     } else if (!same_file(getpid(), item.fd.get(), owner->async.get())) {
-      godwit_error("process %d, descriptor %d: a second asynchronous event descriptor of one context "
-                   "cannot be checkpointed",
-                   item.pid, item.number);
+      godwit_error(
+          "process %d, descriptor %d: a second asynchronous event descriptor of one context "
+          "cannot be checkpointed",
+          item.pid, item.number);
       return -EOPNOTSUPP;
     }
   }
@@ -206,7 +212,8 @@ int freeze(Frozen* frozen, std::uint64_t move) {
   info.move = move;
   int ret = lease(frozen->context.get(), &info, &frozen->lease);
   if (ret) {
-    const char* hint = ret == -ETXTBSY || ret == -EOPNOTSUPP ? ": the kernel's log names the process" : "";
+    const char* hint =
+        ret == -ETXTBSY || ret == -EOPNOTSUPP ? ": the kernel's log names the process" : "";
     godwit_error("cannot freeze a context: %s%s", strerror(-ret), hint);
     return ret;
   }
@@ -276,8 +283,7 @@ int drain_channel(const Frozen& frozen, int fd, std::uint64_t cookie) {
   ib_uverbs_comp_event_desc event;
   while (readable(fd)) {
     if (read(fd, &event, sizeof(event)) != sizeof(event)) return -EIO;
-    image::Object* cq =
-        object_by_user_handle(frozen.image, GODWIT_RECORD_CQ, event.cq_handle);
+    image::Object* cq = object_by_user_handle(frozen.image, GODWIT_RECORD_CQ, event.cq_handle);
     if (!cq) continue;  // destroyed meanwhile
     godwit_event_in note = {.what = GODWIT_EVENT_NOTE | GODWIT_EVENT_COMP, .event_type = 0};
     if (int ret = criu::event(frozen.context.get(), EventObject::kCq, cq->handle(), note))
@@ -297,11 +303,22 @@ struct EventClass {
 
 EventClass class_of(std::uint32_t event_type) {
   switch (event_type) {
-    case 0: return {EventObject::kCq, GODWIT_RECORD_CQ};           // CQ error
-    case 1: case 2: case 3: case 4: case 5: case 6: case 7:        // QP errors, path, drained
-    case 16: return {EventObject::kQp, GODWIT_RECORD_QP};          // last WQE
-    case 14: case 15: return {EventObject::kSrq, GODWIT_RECORD_SRQ};
-    default: return {EventObject::kPort, 0};                       // device and port
+    case 0:
+      return {EventObject::kCq, GODWIT_RECORD_CQ};  // CQ error
+    case 1:
+    case 2:
+    case 3:
+    case 4:
+    case 5:
+    case 6:
+    case 7:  // QP errors, path, drained
+    case 16:
+      return {EventObject::kQp, GODWIT_RECORD_QP};  // last WQE
+    case 14:
+    case 15:
+      return {EventObject::kSrq, GODWIT_RECORD_SRQ};
+    default:
+      return {EventObject::kPort, 0};  // device and port
   }
 }
 
@@ -406,8 +423,9 @@ void finish_dump(int ret) {
   bool complete = ret == 0;
   for (const Frozen& frozen : dump.contexts)
     if (!frozen.image->has_file()) {
-      godwit_error("the context at doorbell page %u was frozen, but CRIU dumped no descriptor of it",
-                   frozen.image->doorbell_page());
+      godwit_error(
+          "the context at doorbell page %u was frozen, but CRIU dumped no descriptor of it",
+          frozen.image->doorbell_page());
       complete = false;
     }
   if (!dump.contexts.empty() && !complete) unlinkat(criu_get_image_dir(), kImageName, 0);

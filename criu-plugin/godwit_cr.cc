@@ -112,10 +112,12 @@ int load_image(const Options& options, image::Image* out) {
   if (!directory.valid()) return fail(options.directory + ": " + std::strerror(errno));
   std::string error;
   switch (read_image(directory.get(), out, &error)) {
-    case ReadResult::kOk: return kOk;
+    case ReadResult::kOk:
+      return kOk;
     case ReadResult::kAbsent:
       return fail(options.directory + ": no " + kImageName + ": no verbs objects were dumped");
-    case ReadResult::kBad: return fail(options.directory + ": " + error);
+    case ReadResult::kBad:
+      return fail(options.directory + ": " + error);
   }
   return kFailed;
 }
@@ -142,11 +144,11 @@ int show(const Options& options) {
     for (const auto& object : context.objects()) {
       if (object.type() != GODWIT_RECORD_QP) continue;
       if (options.json)
-        std::printf("%s{\"qpn\": %u, \"peer_qpn\": %u, \"own_gid\": \"%s\", \"peer_gid\": \"%s\", "
-                    "\"extended_peer\": %s}",
-                    separator, object.number(), object.peer_qpn(),
-                    gid_text(object.own_gid()).c_str(), gid_text(object.peer_gid()).c_str(),
-                    object.extended_peer() ? "true" : "false");
+        std::printf(
+            "%s{\"qpn\": %u, \"peer_qpn\": %u, \"own_gid\": \"%s\", \"peer_gid\": \"%s\", "
+            "\"extended_peer\": %s}",
+            separator, object.number(), object.peer_qpn(), gid_text(object.own_gid()).c_str(),
+            gid_text(object.peer_gid()).c_str(), object.extended_peer() ? "true" : "false");
       else
         std::printf("  QP %#08x at %s -> %#08x at %s%s\n", object.number(),
                     gid_text(object.own_gid()).c_str(), object.peer_qpn(),
@@ -260,8 +262,8 @@ int list(Options& options) {
   const char* separator = "";
   for (const auto& entry : entries) {
     if (options.json)
-      std::printf("%s{\"move\": \"%016" PRIx64 "\", \"qpn\": %u, \"peer_qpn\": %u, \"ttl_ms\": %" PRId64
-                  ", \"answered\": %u}",
+      std::printf("%s{\"move\": \"%016" PRIx64
+                  "\", \"qpn\": %u, \"peer_qpn\": %u, \"ttl_ms\": %" PRId64 ", \"answered\": %u}",
                   separator, static_cast<std::uint64_t>(entry.move), entry.qpn, entry.peer_qpn,
                   entry.ttl_ms == ~0u ? INT64_C(-1) : static_cast<std::int64_t>(entry.ttl_ms),
                   entry.answered);
@@ -385,16 +387,26 @@ int run(int argc, char** argv) {
       std::fputs(kHelp, stdout);
       return kOk;
     }
-    if (arg == "--json") options.json = true;
-    else if (arg == "--move") options.move = std::strtoull(value(), nullptr, 16);
-    else if (arg == "--pid") options.pid = std::atoi(value());
-    else if (arg == "--wait") options.wait_seconds = std::atoi(value());
-    else if (arg == "--reserve") options.reserve_seconds = std::atoi(value());
-    else if (arg == "--device") options.device = value();
-    else if (arg[0] == '-') return usage("unknown option " + arg);
-    else if (options.command.empty()) options.command = arg;
-    else if (options.directory.empty()) options.directory = arg;
-    else return usage("too many arguments: " + arg);
+    if (arg == "--json")
+      options.json = true;
+    else if (arg == "--move")
+      options.move = std::strtoull(value(), nullptr, 16);
+    else if (arg == "--pid")
+      options.pid = std::atoi(value());
+    else if (arg == "--wait")
+      options.wait_seconds = std::atoi(value());
+    else if (arg == "--reserve")
+      options.reserve_seconds = std::atoi(value());
+    else if (arg == "--device")
+      options.device = value();
+    else if (arg[0] == '-')
+      return usage("unknown option " + arg);
+    else if (options.command.empty())
+      options.command = arg;
+    else if (options.directory.empty())
+      options.directory = arg;
+    else
+      return usage("too many arguments: " + arg);
   }
   const std::string& command = options.command;
   if (command == "move-id" || command == "show" || command == "check" || command == "plan") {

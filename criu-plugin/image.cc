@@ -63,13 +63,14 @@ std::string describe(const image::Object& object) {
 }
 
 // Members that have the same name and meaning on both sides.
-#define GODWIT_SAME_MEMBERS(X)                                                                   \
-  X(user_handle) X(pd_handle) X(number) X(owner) X(access) X(start) X(length) X(iova) X(channel) \
-  X(comp_events) X(async_events) X(send_cq_handle) X(recv_cq_handle) X(srq_handle) X(cqe)        \
-  X(comp_vector) X(record_offset) X(sq_offset) X(rq_offset) X(max_send_wr) X(max_recv_wr)        \
-  X(max_send_sge) X(max_recv_sge) X(max_inline) X(qp_type) X(qp_state) X(sq_sig_all) X(has_srq)  \
-  X(log2_sq_depth) X(log2_rq_depth) X(log2_sq_stride) X(log2_rq_stride) X(has_av) X(path_mtu)    \
-  X(port) X(extended_peer) X(own_gid_index) X(peer_qpn)
+#define GODWIT_SAME_MEMBERS(X)                                                                     \
+  X(user_handle)                                                                                   \
+  X(pd_handle) X(number) X(owner) X(access) X(start) X(length) X(iova) X(channel) X(comp_events)   \
+      X(async_events) X(send_cq_handle) X(recv_cq_handle) X(srq_handle) X(cqe) X(comp_vector)      \
+          X(record_offset) X(sq_offset) X(rq_offset) X(max_send_wr) X(max_recv_wr) X(max_send_sge) \
+              X(max_recv_sge) X(max_inline) X(qp_type) X(qp_state) X(sq_sig_all) X(has_srq)        \
+                  X(log2_sq_depth) X(log2_rq_depth) X(log2_sq_stride) X(log2_rq_stride) X(has_av)  \
+                      X(path_mtu) X(port) X(extended_peer) X(own_gid_index) X(peer_qpn)
 
 // Every value as wide as the driver takes it: a cut one could pass for another.
 std::string check_values(const image::Object& object) {
@@ -102,7 +103,8 @@ std::string check_objects(const image::Context& context) {
   };
   for (const auto& object : context.objects()) {
     switch (object.type()) {
-      case GODWIT_RECORD_PD: break;
+      case GODWIT_RECORD_PD:
+        break;
       case GODWIT_RECORD_MR:
         if (!is(object.pd_handle(), GODWIT_RECORD_PD))
           return describe(object) + ": its PD is missing";
@@ -118,7 +120,8 @@ std::string check_objects(const image::Context& context) {
             !is(object.recv_cq_handle(), GODWIT_RECORD_CQ))
           return describe(object) + ": its CQ is missing";
         break;
-      default: return describe(object) + ": this version cannot restore it";
+      default:
+        return describe(object) + ": this version cannot restore it";
     }
   }
   return {};
@@ -155,15 +158,24 @@ std::string check_image(const image::Image& image) {
 
 const char* object_name(std::uint32_t type) {
   switch (type) {
-    case GODWIT_RECORD_CONTEXT: return "context";
-    case GODWIT_RECORD_PD: return "PD";
-    case GODWIT_RECORD_MR: return "MR";
-    case GODWIT_RECORD_CQ: return "CQ";
-    case GODWIT_RECORD_QP: return "QP";
-    case GODWIT_RECORD_SRQ: return "SRQ";
-    case GODWIT_RECORD_MW: return "MW";
-    case GODWIT_RECORD_AH: return "AH";
-    default: return "object of an unknown type";
+    case GODWIT_RECORD_CONTEXT:
+      return "context";
+    case GODWIT_RECORD_PD:
+      return "PD";
+    case GODWIT_RECORD_MR:
+      return "MR";
+    case GODWIT_RECORD_CQ:
+      return "CQ";
+    case GODWIT_RECORD_QP:
+      return "QP";
+    case GODWIT_RECORD_SRQ:
+      return "SRQ";
+    case GODWIT_RECORD_MW:
+      return "MW";
+    case GODWIT_RECORD_AH:
+      return "AH";
+    default:
+      return "object of an unknown type";
   }
 }
 

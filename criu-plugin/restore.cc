@@ -167,15 +167,22 @@ int create_object(const Restore& restore, const image::Object& object) {
   std::uint32_t handle = ~0u;
   int ret = -EINVAL;
   switch (object.type()) {
-    case GODWIT_RECORD_PD: ret = alloc_pd(fd, &handle); break;
-    case GODWIT_RECORD_MR: ret = reg_mr(fd, record, &handle); break;
+    case GODWIT_RECORD_PD:
+      ret = alloc_pd(fd, &handle);
+      break;
+    case GODWIT_RECORD_MR:
+      ret = reg_mr(fd, record, &handle);
+      break;
     case GODWIT_RECORD_CQ: {
       int channel = object.channel() ? channel_of(restore, object.channel()) : -1;
       ret = create_cq(fd, record, channel, &handle);
       break;
     }
-    case GODWIT_RECORD_QP: ret = create_qp(fd, record, g_image.move(), &handle); break;
-    default: break;
+    case GODWIT_RECORD_QP:
+      ret = create_qp(fd, record, g_image.move(), &handle);
+      break;
+    default:
+      break;
   }
   if (!ret && handle != object.handle()) ret = -EBUSY;
   if (ret) return failed("cannot restore", object, ret);
@@ -385,9 +392,13 @@ int resume_all() {
 int begin_restore() {
   std::string error;
   switch (read_image(criu_get_image_dir(), &g_image, &error)) {
-    case ReadResult::kAbsent: return 0;
-    case ReadResult::kBad: godwit_error("%s: %s", kImageName, error.c_str()); return -1;
-    case ReadResult::kOk: break;
+    case ReadResult::kAbsent:
+      return 0;
+    case ReadResult::kBad:
+      godwit_error("%s: %s", kImageName, error.c_str());
+      return -1;
+    case ReadResult::kOk:
+      break;
   }
   if (attempt() == 0) {
     godwit_error("GODWIT_ATTEMPT is not a number from 1 to 1000000: %s", getenv("GODWIT_ATTEMPT"));
@@ -441,9 +452,7 @@ int restore_file(int id) {
 }
 
 // How much of the path is seen depends on the mount namespace of who looks.
-static std::string node_name(const std::string& path) {
-  return path.substr(path.rfind('/') + 1);
-}
+static std::string node_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
 int update_mapping(const char* path, std::uint64_t old_offset, std::uint64_t* new_offset,
                    int* plugin_fd) {

@@ -219,10 +219,17 @@ int identify(int context, int event_fd, godwit_identify_out* out) {
 int event(int context, EventObject object, std::uint32_t handle, const godwit_event_in& in) {
   Command command(GODWIT_OBJECT_CR, GODWIT_METHOD_CR_EVENT);
   switch (object) {
-    case EventObject::kPort: break;
-    case EventObject::kCq: command.object(GODWIT_ATTR_CQ, handle); break;
-    case EventObject::kQp: command.object(GODWIT_ATTR_QP, handle); break;
-    case EventObject::kSrq: command.object(GODWIT_ATTR_SRQ, handle); break;
+    case EventObject::kPort:
+      break;
+    case EventObject::kCq:
+      command.object(GODWIT_ATTR_CQ, handle);
+      break;
+    case EventObject::kQp:
+      command.object(GODWIT_ATTR_QP, handle);
+      break;
+    case EventObject::kSrq:
+      command.object(GODWIT_ATTR_SRQ, handle);
+      break;
   }
   return command.in(GODWIT_ATTR_IN, in).run(context);
 }
@@ -334,9 +341,9 @@ int async_event_alloc(int context, Fd* fd) {
 int create_channel(int context, Fd* fd) {
   ib_uverbs_create_comp_channel request = {};
   ib_uverbs_create_comp_channel_resp response = {};
-  int ret = invoke_write<ib_uverbs_create_comp_channel, ib_uverbs_create_comp_channel_resp, char,
-                         char>(context, IB_USER_VERBS_CMD_CREATE_COMP_CHANNEL, request, &response,
-                               nullptr, nullptr);
+  int ret =
+      invoke_write<ib_uverbs_create_comp_channel, ib_uverbs_create_comp_channel_resp, char, char>(
+          context, IB_USER_VERBS_CMD_CREATE_COMP_CHANNEL, request, &response, nullptr, nullptr);
   if (!ret) fd->reset(static_cast<int>(response.fd));
   return ret;
 }
@@ -397,8 +404,7 @@ int create_cq(int context, const godwit_record& record, int channel_fd, std::uin
   return ret;
 }
 
-int create_qp(int context, const godwit_record& record, std::uint64_t move,
-              std::uint32_t* handle) {
+int create_qp(int context, const godwit_record& record, std::uint64_t move, std::uint32_t* handle) {
   ib_uverbs_create_qp request = {};
   request.user_handle = record.user_handle;
   request.pd_handle = record.pd_handle;
@@ -430,8 +436,8 @@ int create_qp(int context, const godwit_record& record, std::uint64_t move,
   driver.move = move;
   driver.owner = record.owner;
   godwit_uresp_create_qp driver_out = {};
-  int ret = invoke_write(context, IB_USER_VERBS_CMD_CREATE_QP, request, &response, &driver,
-                         &driver_out);
+  int ret =
+      invoke_write(context, IB_USER_VERBS_CMD_CREATE_QP, request, &response, &driver, &driver_out);
   *handle = response.qp_handle;
   if (!ret && driver_out.qpn != record.number) ret = -EEXIST;
   return ret;

@@ -50,7 +50,8 @@ std::uint32_t state_version_of(const std::string& device);
 
 // ---- the driver's methods
 int lease(int context, godwit_lease_info* info, Fd* lease_fd);
-// Sizes are found by asking first; `state` is the device states, record.state_offset points into it.
+// Sizes are found by asking first; `state` is the device states, record.state_offset points into
+// it.
 int dump(int context, std::vector<godwit_record>* records, std::vector<std::uint8_t>* state,
          godwit_dump_out* out);
 int context_cookie(int context, std::uint64_t* cookie);

@@ -79,7 +79,11 @@ Objects make_objects() {
   ibv_qp_init_attr attr = {};
   attr.send_cq = attr.recv_cq = o.cq;
   attr.qp_type = IBV_QPT_RC;
-  attr.cap = {.max_send_wr = 16, .max_recv_wr = 16, .max_send_sge = 2, .max_recv_sge = 2, .max_inline_data = 64};
+  attr.cap = {.max_send_wr = 16,
+              .max_recv_wr = 16,
+              .max_send_sge = 2,
+              .max_recv_sge = 2,
+              .max_inline_data = 64};
   must((o.a = ibv_create_qp(o.pd, &attr)) != nullptr, "ibv_create_qp");
   must((o.b = ibv_create_qp(o.pd, &attr)) != nullptr, "ibv_create_qp");
   return o;
@@ -97,7 +101,8 @@ void check_traffic(const char* when) {
   connect(o.b, o.port, o.a->qp_num);
   auto* bytes = static_cast<unsigned char*>(o.memory);
   fill_pattern(bytes, 4096, settings.seed);
-  ibv_sge sge = {.addr = reinterpret_cast<std::uintptr_t>(bytes), .length = 4096, .lkey = o.mr->lkey};
+  ibv_sge sge = {
+      .addr = reinterpret_cast<std::uintptr_t>(bytes), .length = 4096, .lkey = o.mr->lkey};
   ibv_send_wr wr = {}, *bad = nullptr;
   wr.sg_list = &sge;
   wr.num_sge = 1;
@@ -110,10 +115,13 @@ void check_traffic(const char* when) {
   int n = 0;
   const std::uint64_t deadline = now_ns() + 20'000'000'000u;
   while (n == 0 && now_ns() < deadline) n = ibv_poll_cq(o.cq, 1, &wc);
-  check(n == 1 && wc.status == IBV_WC_SUCCESS, "%s: a WRITE gives %d completions, status %d", when, n, wc.status);
-  check(check_pattern(bytes + 8192, 4096, settings.seed) < 0, "%s: a WRITE writes what it was given", when);
+  check(n == 1 && wc.status == IBV_WC_SUCCESS, "%s: a WRITE gives %d completions, status %d", when,
+        n, wc.status);
+  check(check_pattern(bytes + 8192, 4096, settings.seed) < 0,
+        "%s: a WRITE writes what it was given", when);
   must(ibv_destroy_qp(o.a) == 0 && ibv_destroy_qp(o.b) == 0 && ibv_destroy_cq(o.cq) == 0 &&
-           ibv_dereg_mr(o.mr) == 0 && ibv_dealloc_pd(o.pd) == 0, "destroy");
+           ibv_dereg_mr(o.mr) == 0 && ibv_dealloc_pd(o.pd) == 0,
+       "destroy");
   ibv_close_device(o.port.context);
   munmap(o.memory, 65536);
 }
@@ -132,7 +140,8 @@ void drop_capabilities() {
 }
 
 void become_nobody() {
-  must(setgroups(0, nullptr) == 0 && setresgid(65534, 65534, 65534) == 0 && setresuid(65534, 65534, 65534) == 0,
+  must(setgroups(0, nullptr) == 0 && setresgid(65534, 65534, 65534) == 0 &&
+           setresuid(65534, 65534, 65534) == 0,
        "setresuid");
 }
 
@@ -157,7 +166,8 @@ void expect_refusals(const Objects& o, int node) {
       {"CR_EVENT", [&] { return cr::event(fd, cr::EventObject::kPort, 0, event); }},
       {"CR_SET_QP", [&] { return cr::set_qp(fd, o.a->handle, state); }},
       {"CR_SET_CQ", [&] { return cr::set_cq(fd, o.cq->handle, state); }},
-      {"CR_PROGRAM", [&] { return cr::program(fd, static_cast<std::uint32_t>(getpid()), &program); }},
+      {"CR_PROGRAM",
+       [&] { return cr::program(fd, static_cast<std::uint32_t>(getpid()), &program); }},
       {"CR_RESUME", [&] { return cr::resume(fd, 1); }},
       {"CR_STATUS", [&] { return cr::status(fd, &status); }},
       {"PLACEHOLDER_ALLOC", [&] { return cr::placeholder_alloc(fd, &handle); }},
@@ -187,7 +197,8 @@ void expect_refusals(const Objects& o, int node) {
 
 void refusals(const std::function<void()>& give_up_privileges) {
   Objects o = make_objects();
-  cr::Fd node(open(("/proc/self/fd/" + std::to_string(o.port.context->cmd_fd)).c_str(), O_RDWR | O_CLOEXEC));
+  cr::Fd node(open(("/proc/self/fd/" + std::to_string(o.port.context->cmd_fd)).c_str(),
+                   O_RDWR | O_CLOEXEC));
   must(node.valid(), "open");
   {  // With privileges it is answered: the refusals below are because of them.
     std::uint64_t cookie = 0;
@@ -204,7 +215,9 @@ void refusals(const std::function<void()>& give_up_privileges) {
 class Tamper {
  public:
   explicit Tamper(unsigned seed) : random_(seed) {}
-  std::uint32_t operator()(std::uint32_t below) { return static_cast<std::uint32_t>(random_() % below); }
+  std::uint32_t operator()(std::uint32_t below) {
+    return static_cast<std::uint32_t>(random_() % below);
+  }
 
   // One to three places, at byte, word or double word boundaries.
   void bytes(void* data, std::size_t length) {
@@ -225,12 +238,18 @@ class Tamper {
  private:
   std::uint64_t interesting() {
     switch ((*this)(6)) {
-      case 0: return 0;
-      case 1: return ~std::uint64_t{0};
-      case 2: return std::uint64_t{1} << (*this)(64);
-      case 3: return (std::uint64_t{1} << (*this)(64)) - 1;
-      case 4: return (*this)(256);
-      default: return random_();
+      case 0:
+        return 0;
+      case 1:
+        return ~std::uint64_t{0};
+      case 2:
+        return std::uint64_t{1} << (*this)(64);
+      case 3:
+        return (std::uint64_t{1} << (*this)(64)) - 1;
+      case 4:
+        return (*this)(256);
+      default:
+        return random_();
     }
   }
   std::mt19937_64 random_;
@@ -271,14 +290,16 @@ struct Ioctl {
     return add(id, length, value);
   }
   int run(int fd) {
-    header()->length = static_cast<__u16>(sizeof(ib_uverbs_ioctl_hdr) + header()->num_attrs * sizeof(ib_uverbs_attr));
+    header()->length = static_cast<__u16>(sizeof(ib_uverbs_ioctl_hdr) +
+                                          header()->num_attrs * sizeof(ib_uverbs_attr));
     return ioctl(fd, RDMA_VERBS_IOCTL, header()) ? -errno : 0;
   }
   alignas(8) unsigned char room[sizeof(ib_uverbs_ioctl_hdr) + 16 * sizeof(ib_uverbs_attr)] = {};
 };
 
-int write_verb(int fd, std::uint64_t number, const void* core, std::size_t core_length, void* response,
-               std::size_t response_length, const void* driver, std::size_t driver_length) {
+int write_verb(int fd, std::uint64_t number, const void* core, std::size_t core_length,
+               void* response, std::size_t response_length, const void* driver,
+               std::size_t driver_length) {
   Ioctl call(UVERBS_OBJECT_DEVICE, UVERBS_METHOD_INVOKE_WRITE);
   unsigned char driver_out[64];
   call.in(UVERBS_ATTR_WRITE_CMD, &number, sizeof(number));
@@ -289,7 +310,8 @@ int write_verb(int fd, std::uint64_t number, const void* core, std::size_t core_
   return call.run(fd);
 }
 
-int raw_create_cq(int fd, std::uint32_t cqe, const godwit_ureq_create_cq& driver, std::uint32_t* handle) {
+int raw_create_cq(int fd, std::uint32_t cqe, const godwit_ureq_create_cq& driver,
+                  std::uint32_t* handle) {
   Ioctl call(UVERBS_OBJECT_CQ, UVERBS_METHOD_CQ_CREATE);
   std::uint32_t granted = 0, vector = 0;
   std::uint64_t user_handle = 1;
@@ -298,7 +320,8 @@ int raw_create_cq(int fd, std::uint32_t cqe, const godwit_ureq_create_cq& driver
   call.in(UVERBS_ATTR_CREATE_CQ_CQE, &cqe, sizeof(cqe));
   call.in(UVERBS_ATTR_CREATE_CQ_USER_HANDLE, &user_handle, sizeof(user_handle));
   call.in(UVERBS_ATTR_CREATE_CQ_COMP_VECTOR, &vector, sizeof(vector));
-  call.add(UVERBS_ATTR_CREATE_CQ_RESP_CQE, sizeof(granted), reinterpret_cast<std::uintptr_t>(&granted));
+  call.add(UVERBS_ATTR_CREATE_CQ_RESP_CQE, sizeof(granted),
+           reinterpret_cast<std::uintptr_t>(&granted));
   call.in(UVERBS_ATTR_UHW_IN, &driver, sizeof(driver));
   call.add(UVERBS_ATTR_UHW_OUT, sizeof(out), reinterpret_cast<std::uintptr_t>(&out));
   const int ret = call.run(fd);
@@ -328,7 +351,8 @@ godwit_ureq_create_qp good_qp(void* memory) {
   return driver;
 }
 
-int raw_create_qp(int fd, std::uint32_t pd, std::uint32_t cq, const godwit_ureq_create_qp& driver, Tamper* tamper) {
+int raw_create_qp(int fd, std::uint32_t pd, std::uint32_t cq, const godwit_ureq_create_qp& driver,
+                  Tamper* tamper) {
   ib_uverbs_create_qp core = {};
   core.user_handle = 2;
   core.pd_handle = pd;
@@ -336,10 +360,11 @@ int raw_create_qp(int fd, std::uint32_t pd, std::uint32_t cq, const godwit_ureq_
   core.max_send_wr = core.max_recv_wr = 16;
   core.max_send_sge = core.max_recv_sge = 1;
   core.qp_type = IBV_QPT_RC;
-  if (tamper) tamper->bytes(&core.pd_handle, sizeof(core) - offsetof(ib_uverbs_create_qp, pd_handle));
+  if (tamper)
+    tamper->bytes(&core.pd_handle, sizeof(core) - offsetof(ib_uverbs_create_qp, pd_handle));
   ib_uverbs_create_qp_resp response = {};
-  return write_verb(fd, IB_USER_VERBS_CMD_CREATE_QP, &core, sizeof(core), &response, sizeof(response), &driver,
-                    sizeof(driver));
+  return write_verb(fd, IB_USER_VERBS_CMD_CREATE_QP, &core, sizeof(core), &response,
+                    sizeof(response), &driver, sizeof(driver));
 }
 
 // Without the right to checkpoint: any driver data, any handle, in a context of its own.
@@ -349,7 +374,8 @@ void verbs_round(const std::string& path, void* memory, unsigned seed) {
   must(fd.valid(), path.c_str());
   godwit_uresp_context response = {};
   std::uint32_t pd = 0, cq = 0, other = 0;
-  must(cr::get_context(fd.get(), false, &response) == 0 && cr::alloc_pd(fd.get(), &pd) == 0, "context");
+  must(cr::get_context(fd.get(), false, &response) == 0 && cr::alloc_pd(fd.get(), &pd) == 0,
+       "context");
   godwit_ureq_create_cq cq_data = good_cq(memory);
   must(raw_create_cq(fd.get(), 32, cq_data, &cq) == 0, "CQ_CREATE");
   for (int n = 0; n < 4; n++) {
@@ -368,8 +394,8 @@ void verbs_round(const std::string& path, void* memory, unsigned seed) {
     if (tamper(2)) tamper.object(&mr_data);
     tamper.bytes(&core.start, sizeof(core) - offsetof(ib_uverbs_reg_mr, start));
     ib_uverbs_reg_mr_resp mr_response = {};
-    note(write_verb(fd.get(), IB_USER_VERBS_CMD_REG_MR, &core, sizeof(core), &mr_response, sizeof(mr_response),
-                    &mr_data, sizeof(mr_data)));
+    note(write_verb(fd.get(), IB_USER_VERBS_CMD_REG_MR, &core, sizeof(core), &mr_response,
+                    sizeof(mr_response), &mr_data, sizeof(mr_data)));
     // The doorbell page of somebody else, or none at all
     std::uint64_t offset = tamper(2) ? response.doorbell_offset + 4096 : tamper(64) * 4096u;
     if (offset == response.doorbell_offset) offset++;
@@ -393,12 +419,15 @@ void tampered_verbs() {
     cr::Fd fd(open(path.c_str(), O_RDWR | O_CLOEXEC));
     godwit_uresp_context response = {};
     std::uint32_t pd = 0, cq = 0;
-    must(cr::get_context(fd.get(), false, &response) == 0 && cr::alloc_pd(fd.get(), &pd) == 0, "context");
-    check(raw_create_cq(fd.get(), 32, good_cq(memory), &cq) == 0, "good driver data of a CQ is taken");
+    must(cr::get_context(fd.get(), false, &response) == 0 && cr::alloc_pd(fd.get(), &pd) == 0,
+         "context");
+    check(raw_create_cq(fd.get(), 32, good_cq(memory), &cq) == 0,
+          "good driver data of a CQ is taken");
     const int ret = raw_create_qp(fd.get(), pd, cq, good_qp(memory), nullptr);
     check(ret == 0, "good driver data of a QP is taken, not answered with %d", ret);
   }
-  for (unsigned round = 0; round < settings.rounds; round++) verbs_round(path, memory, settings.seed + round);
+  for (unsigned round = 0; round < settings.rounds; round++)
+    verbs_round(path, memory, settings.seed + round);
   check_traffic("after tampered verbs");
 }
 
@@ -427,12 +456,14 @@ Checkpoint make_checkpoint() {
   if (ret) die("cannot dump: %s", std::strerror(-ret));
   lease.reset();
   must(ibv_destroy_qp(o.a) == 0 && ibv_destroy_qp(o.b) == 0 && ibv_destroy_cq(o.cq) == 0 &&
-           ibv_dereg_mr(o.mr) == 0 && ibv_dealloc_pd(o.pd) == 0, "destroy");
+           ibv_dereg_mr(o.mr) == 0 && ibv_dealloc_pd(o.pd) == 0,
+       "destroy");
   ibv_close_device(o.port.context);
   for (const godwit_record& record : checkpoint.records)
     if (record.type == GODWIT_RECORD_CQ || record.type == GODWIT_RECORD_QP)
       must(mmap(reinterpret_cast<void*>(record.start), record.length, PROT_READ | PROT_WRITE,
-                MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED, "mmap");
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED,
+           "mmap");
   return checkpoint;
 }
 
@@ -445,15 +476,18 @@ int restore_one(int fd, const godwit_record& record, std::vector<std::uint8_t> s
   in.record = record;
   int ret = 0;
   switch (record.type) {
-    case GODWIT_RECORD_PD: return cr::alloc_pd(fd, &handle);
-    case GODWIT_RECORD_MR: return cr::reg_mr(fd, record, &handle);
+    case GODWIT_RECORD_PD:
+      return cr::alloc_pd(fd, &handle);
+    case GODWIT_RECORD_MR:
+      return cr::reg_mr(fd, record, &handle);
     case GODWIT_RECORD_CQ:
       ret = cr::create_cq(fd, record, -1, &handle);
       return ret ? ret : cr::set_cq(fd, handle, in);
     case GODWIT_RECORD_QP:
       ret = cr::create_qp(fd, record, 0x1234, &handle);
       return ret ? ret : cr::set_qp(fd, handle, in);
-    default: return 0;
+    default:
+      return 0;
   }
 }
 
@@ -470,8 +504,9 @@ void restore_round(const Checkpoint& checkpoint, Tamper* tamper) {
   // Handles as they were: records come in the order PD, MR, CQ, QP, and so did the objects.
   for (const godwit_record& record : checkpoint.records) {
     godwit_record changed = record;
-    std::vector<std::uint8_t> state(checkpoint.state.begin() + record.state_offset,
-                                    checkpoint.state.begin() + record.state_offset + record.state_length);
+    std::vector<std::uint8_t> state(
+        checkpoint.state.begin() + record.state_offset,
+        checkpoint.state.begin() + record.state_offset + record.state_length);
     if (tamper && (*tamper)(3) == 0) {
       tamper->object(&changed);
       changed.type = record.type;
@@ -483,16 +518,20 @@ void restore_round(const Checkpoint& checkpoint, Tamper* tamper) {
     answer("restore", restore_one(fd.get(), changed, state));
   }
   for (std::uint32_t n = tamper ? (*tamper)(3) : 0; n > 0; n--) {
-    const godwit_event_in event = {.what = (*tamper)(2) ? GODWIT_EVENT_COMP : (*tamper)(3), .event_type = (*tamper)(24)};
+    const godwit_event_in event = {.what = (*tamper)(2) ? GODWIT_EVENT_COMP : (*tamper)(3),
+                                   .event_type = (*tamper)(24)};
     note(cr::event(fd.get(), static_cast<cr::EventObject>((*tamper)(3)), (*tamper)(8), event));
   }
   godwit_program_out program = {};
   answer("PROGRAM", cr::program(fd.get(), static_cast<std::uint32_t>(getpid()), &program));
-  if (!tamper) check(program.left == 0 && program.programmed == 4, "%u objects programmed, %u left", program.programmed, program.left);
+  if (!tamper)
+    check(program.left == 0 && program.programmed == 4, "%u objects programmed, %u left",
+          program.programmed, program.left);
   answer("RESUME", cr::resume(fd.get(), 1 + (tamper ? (*tamper)(3) : 0)));
   godwit_status_out status = {};
   answer("STATUS", cr::status(fd.get(), &status));
-  if (!tamper) check(status.qps == 2 && status.error == 0, "%u QPs, %u in error", status.qps, status.error);
+  if (!tamper)
+    check(status.qps == 2 && status.error == 0, "%u QPs, %u in error", status.qps, status.error);
 }
 
 void tampered_images() {
@@ -541,21 +580,31 @@ void usage(FILE* to) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  static const option kOptions[] = {{"case", required_argument, nullptr, 'c'},
-                                    {"seed", required_argument, nullptr, 's'},
-                                    {"rounds", required_argument, nullptr, 'r'},
-                                    {"device", required_argument, nullptr, 'd'},
-                                    {"help", no_argument, nullptr, 'h'},
-                                    {}};
+  static const option kOptions[] = {
+      {"case", required_argument, nullptr, 'c'},   {"seed", required_argument, nullptr, 's'},
+      {"rounds", required_argument, nullptr, 'r'}, {"device", required_argument, nullptr, 'd'},
+      {"help", no_argument, nullptr, 'h'},         {}};
   std::string name;
   for (int c; (c = getopt_long(argc, argv, "", kOptions, nullptr)) != -1;) {
     switch (c) {
-      case 'c': name = optarg; break;
-      case 's': settings.seed = static_cast<unsigned>(parse_number("--seed", optarg, 0, 1u << 30)); break;
-      case 'r': settings.rounds = static_cast<unsigned>(parse_number("--rounds", optarg, 1, 1u << 30)); break;
-      case 'd': settings.device = optarg; break;
-      case 'h': usage(stdout); return 0;
-      default: usage(stderr); return 2;
+      case 'c':
+        name = optarg;
+        break;
+      case 's':
+        settings.seed = static_cast<unsigned>(parse_number("--seed", optarg, 0, 1u << 30));
+        break;
+      case 'r':
+        settings.rounds = static_cast<unsigned>(parse_number("--rounds", optarg, 1, 1u << 30));
+        break;
+      case 'd':
+        settings.device = optarg;
+        break;
+      case 'h':
+        usage(stdout);
+        return 0;
+      default:
+        usage(stderr);
+        return 2;
     }
   }
   for (const Case& c : kCases) {
@@ -563,7 +612,8 @@ int main(int argc, char** argv) {
     c.run();
     for (const auto& [ret, count] : answers)
       std::printf("%6u %s\n", count, ret ? std::strerror(-ret) : "taken");
-    std::printf("RESULT %s: %u checks, %u failures\n", failures ? "FAIL" : "PASS", checks, failures);
+    std::printf("RESULT %s: %u checks, %u failures\n", failures ? "FAIL" : "PASS", checks,
+                failures);
     return failures ? 1 : 0;
   }
   usage(stderr);

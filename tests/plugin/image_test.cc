@@ -155,7 +155,8 @@ TEST(Image, WrongContentIsRefusedAndNamed) {
       // Not an object: its handle would be reserved and never given back.
       {"context with handle 4294967295",
        [](image::Image* i) { add(i->mutable_contexts(0), GODWIT_RECORD_CONTEXT, ~0u); }},
-      {"SRQ with handle 7", [](image::Image* i) { add(i->mutable_contexts(0), GODWIT_RECORD_SRQ, 7); }},
+      {"SRQ with handle 7",
+       [](image::Image* i) { add(i->mutable_contexts(0), GODWIT_RECORD_SRQ, 7); }},
       {"unknown type", [](image::Image* i) { add(i->mutable_contexts(0), 77, 7); }},
       {"PD is missing", [](image::Image* i) { object(i, 1)->set_pd_handle(2); }},
       {"PD is missing", [](image::Image* i) { object(i, 3)->set_pd_handle(77); }},
@@ -167,7 +168,8 @@ TEST(Image, WrongContentIsRefusedAndNamed) {
       // Cut to a byte these would be harmless values.
       {"bad value of qp_type", [](image::Image* i) { object(i, 3)->set_qp_type(0x102); }},
       {"bad value of has_av", [](image::Image* i) { object(i, 3)->set_has_av(0x100); }},
-      {"bad value of log2_sq_depth", [](image::Image* i) { object(i, 2)->set_log2_sq_depth(0x104); }},
+      {"bad value of log2_sq_depth",
+       [](image::Image* i) { object(i, 2)->set_log2_sq_depth(0x104); }},
       {"bad value of length", [](image::Image* i) { object(i, 2)->set_length(1ull << 32); }},
       {"unread events",
        [](image::Image* i) {
@@ -197,10 +199,18 @@ TEST(Image, RandomChangesAreRefusedOrUsable) {
     for (unsigned n = 1 + random() % 4; n > 0; n--) {
       const std::size_t at = random() % changed.size();
       switch (random() % 4) {
-        case 0: changed[at] = static_cast<char>(random()); break;
-        case 1: changed[at] = static_cast<char>(changed[at] ^ 1 << random() % 8); break;
-        case 2: changed.erase(at, 1 + random() % 8); break;
-        default: changed.insert(at, changed.substr(random() % changed.size(), random() % 32)); break;
+        case 0:
+          changed[at] = static_cast<char>(random());
+          break;
+        case 1:
+          changed[at] = static_cast<char>(changed[at] ^ 1 << random() % 8);
+          break;
+        case 2:
+          changed.erase(at, 1 + random() % 8);
+          break;
+        default:
+          changed.insert(at, changed.substr(random() % changed.size(), random() % 32));
+          break;
       }
       if (changed.empty()) changed = "x";
     }
