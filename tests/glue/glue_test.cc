@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "glue/qtest.h"
 #include "godwit_cmd.h"
@@ -151,6 +153,78 @@ TEST(Msix, LatchedWhileMasked) {
   q.write(Qtest::kMsix + 12, 0, 4);
   EXPECT_TRUE(soon([&] { return q.read(kMessage, 4) == 0xabcd; }));
   EXPECT_EQ(q.read(pending, 8) & 1, 0u);
+}
+
+class VmState : public ::testing::Test {
+ protected:
+  VmState() {
+    char name[] = "/tmp/godwit-vmstate-XXXXXX";
+    const int fd = mkstemp(name);
+    if (fd >= 0) close(fd);
+    file_ = name;
+  }
+  ~VmState() override { unlink(file_.c_str()); }
+
+  void save(Qtest& q) {
+    q.qmp("{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"exec:cat >" + file_ + "\"}}");
+    ASSERT_TRUE(soon([&] {
+      return q.qmp("{\"execute\":\"query-migrate\"}").find("completed") != std::string::npos;
+    })) << q.qmp("{\"execute\":\"query-migrate\"}");
+  }
+  std::vector<std::string> incoming() const { return {"-incoming", "exec:cat " + file_}; }
+
+  std::string file_;
+};
+
+TEST_F(VmState, GoesOnInAnotherQemu) {
+  Qtest before;
+  enable(before);
+  before.write(register_at(GODWIT_REG_SCRATCH), 0x12345678, 4);
+  ring_doorbell(before, 1);
+  ASSERT_TRUE(completed(before));
+  // A second command waits in the ring; its doorbell is rung in the other QEMU.
+  before.write(kRing + 64, GODWIT_CMD_NOP | 2u << 16, 8);
+  save(before);
+  ASSERT_FALSE(HasFatalFailure());
+
+  Qtest after(incoming());
+  ASSERT_TRUE(soon([&] {
+    return after.qmp("{\"execute\":\"query-status\"}").find("\"running\": true") !=
+           std::string::npos;
+  }));
+  EXPECT_EQ(after.read(register_at(GODWIT_REG_SCRATCH), 4), 0x12345678u);
+  EXPECT_NE(after.read(register_at(GODWIT_REG_STATUS), 4) & GODWIT_STATUS_ENABLED_MASK, 0u);
+  after.write(register_at(GODWIT_REG_CMD_DOORBELL), 2, 4);
+  EXPECT_TRUE(soon([&] { return after.read(kCompletions + 64 + 63, 1) == 1; }));
+  EXPECT_EQ(after.read(kCompletions + 64, 2), 2u);
+}
+
+// A state that does not fit is refused in a sentence, and QEMU ends as it does for any device.
+TEST_F(VmState, OfAnotherShapeIsRefused) {
+  Qtest before;
+  enable(before);
+  save(before);
+  ASSERT_FALSE(HasFatalFailure());
+  std::vector<std::string> args = incoming();
+  args.insert(args.end(), {"-netdev", "hubport,id=n0,hubid=0", "-device",
+                           "godwit,netdev=n0,id=nic,addr=4,seed=1,"
+                           "log2-max-cqe=19,mac=52:54:00:67:00:01"});
+  {
+    Qtest same(args);  // a lower limit does not matter as long as nothing exceeds it
+    EXPECT_TRUE(soon([&] {
+      return same.qmp("{\"execute\":\"query-status\"}").find("\"running\": true") !=
+             std::string::npos;
+    }));
+  }
+  args.back() = "godwit,netdev=n0,id=nic,addr=4,seed=1,doorbell-pages=256,mac=52:54:00:67:00:01";
+  bool refused = false;
+  try {
+    Qtest other(args);
+    refused = soon([&] { return !other.alive(); }) && other.exit_code() == 1;
+  } catch (const std::runtime_error&) {
+    refused = true;  // it had ended before it could say a word
+  }
+  EXPECT_TRUE(refused);
 }
 
 TEST(Monitor, CountersOverQmp) {

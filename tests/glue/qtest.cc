@@ -99,6 +99,12 @@ bool Qtest::alive() {
          info.si_pid == 0;
 }
 
+int Qtest::exit_code() {
+  siginfo_t info = {};
+  waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT);
+  return info.si_code == CLD_EXITED ? info.si_status : -1;
+}
+
 std::string Qtest::line(int fd, std::string* rest) {
   for (;;) {
     const std::size_t end = rest->find('\n');

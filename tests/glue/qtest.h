@@ -22,6 +22,7 @@ class Qtest {
   Qtest& operator=(const Qtest&) = delete;
 
   [[nodiscard]] bool alive();
+  [[nodiscard]] int exit_code();  // of a QEMU that is not alive; -1: killed by a signal
   std::uint64_t ask(const std::string& command);  // the number in the answer, or 0
   void write(std::uint64_t addr, std::uint64_t value, unsigned size);
   std::uint64_t read(std::uint64_t addr, unsigned size);
