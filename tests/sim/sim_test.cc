@@ -261,7 +261,7 @@ void Simulation::orchestrate(unsigned i) {
 // A VM is saved and loaded now and then; nobody may notice.
 void Simulation::snapshot() {
   for (auto& machine : machines_) {
-    if (rng_.below(500) != 0) continue;
+    if (rng_.below(2000) != 0) continue;
     ++g_totals.snapshots;
     if (const char* wrong = machine->load(machine->save())) {
       verdict_.fail(std::string("a saved device cannot be loaded: ") + wrong);

@@ -472,7 +472,7 @@ TEST(Rc, LongMessageIsTooLongForItsReceive) {
   EXPECT_EQ(w.a->send_completions[0].fault, Fault::kRemoteInvalidRequest);
 }
 
-TEST(Migration, PauseOutlivesTheRetryBudgetAndEndsAtItsLimit) {
+TEST(Migration, PauseOutlivesTheRetryBudget) {
   World w(1);
   w.give_receives(*w.b, 1);
   ASSERT_EQ(stop(w.b->qp, w.b->ports, w.now), StopResult::kOk);
@@ -736,6 +736,104 @@ TEST(Trace, LateCopyOfAReadTakesNobodysPlace) {
   ASSERT_EQ(out.size(), 4U);
   EXPECT_EQ(out[3].aeth.syndrome, wire::kNakInvalidRequest);
   EXPECT_EQ(w.b->qp.attr.status, Status::kError);
+}
+
+// IBTA 9.7.7.2 and 10.8.3.3: as many READs and atomics as the peer can hold; a fence waits for all.
+TEST(Trace, ReadCreditsAndFence) {
+  World w(1);
+  for (int i = 0; i < 6; ++i) {
+    w.a->post(plain(i % 2 == 0 ? WrOpcode::kRead : WrOpcode::kFetchAdd, 8), 0);
+  }
+  SendRequest fenced = plain(WrOpcode::kWrite, 8);
+  fenced.fence = true;
+  w.a->post(fenced, 0);
+  auto out = work(*w.a, 0);
+  ASSERT_EQ(out.size(), 4U);
+  wire::Headers h;
+  for (unsigned i = 0; i < 6; ++i) {
+    h.psn = wire::psn_add(w.a->qp.attr.sq_psn, i);
+    h.opcode = i % 2 == 0 ? wire::kReadResponseOnly : wire::kAtomicAcknowledge;
+    give(*w.a, *w.b, 0, h, i % 2 == 0 ? 8 : 0);
+    out = work(*w.a, 0);
+    // Each answer lets one more go; only the last one lets the fenced WRITE go.
+    ASSERT_EQ(out.size(), i < 2 || i == 5 ? 1U : 0U) << i;
+  }
+  EXPECT_EQ(out[0].opcode, wire::kWriteOnly);
+}
+
+// Section 1: the pause limit counts silence, each NAK_STOPPED starts it anew, and at its end the
+// oldest request completes as if its retries had been used up.
+TEST(Migration, PauseLimit) {
+  World w(1);
+  w.a->config.pause_limit_ns = 2'000'000'000;
+  w.a->post(plain(WrOpcode::kSend), 0);
+  w.a->post(plain(WrOpcode::kSend), 0);
+  (void)work(*w.a, 0);
+  const wire::Psn una = w.a->qp.req.una;
+  give(*w.a, *w.b, 0, acknowledge(una + 3, wire::kNakStopped));  // beyond what was sent
+  EXPECT_FALSE(w.a->qp.mig.paused);
+  give(*w.a, *w.b, 0, acknowledge(una, wire::kNakStopped));
+  EXPECT_TRUE(w.a->qp.mig.paused);
+  give(*w.a, *w.b, 1'500'000'000, acknowledge(una, wire::kNakStopped));
+  (void)work(*w.a, 3'400'000'000);
+  EXPECT_EQ(w.a->qp.attr.status, Status::kRts);
+  (void)work(*w.a, 3'500'000'000);
+  EXPECT_EQ(w.a->qp.attr.status, Status::kError);
+  ASSERT_EQ(w.a->send_completions.size(), 2U);
+  EXPECT_EQ(completion_status(w.a->send_completions[0].fault), GODWIT_CQE_RETRY_EXC_ERR);
+  EXPECT_EQ(w.a->send_completions[1].fault, Fault::kFlushed);
+}
+
+// The probe is one packet per ack timeout and spends no retry.
+TEST(Migration, ProbesAreOnePacketEach) {
+  World w(1);
+  for (int i = 0; i < 5; ++i) w.a->post(plain(WrOpcode::kSend), 0);
+  (void)work(*w.a, 0);
+  give(*w.a, *w.b, 0, acknowledge(w.a->qp.req.una, wire::kNakStopped));
+  unsigned probes = 0;
+  for (std::uint64_t now = 0; now <= 1'000'000'000; now += 1'000'000) {
+    const auto out = work(*w.a, now);
+    ASSERT_LE(out.size(), 1U);
+    probes += static_cast<unsigned>(out.size());
+    for (const auto& h : out) EXPECT_EQ(h.psn, w.a->qp.attr.sq_psn);
+  }
+  EXPECT_EQ(probes, 14U);  // timeout 14: 67 ms
+  EXPECT_EQ(w.a->qp.req.retries_left, 7);
+}
+
+// Section 3: RESUME is repeated at min(ack timeout, 100 ms), backing off to a second, for ever; a
+// fifth place since the last acknowledged one is one too many.
+TEST(Migration, ResumeBacksOffAndPlacesAreFew) {
+  World w(1);
+  w.a->qp.mig.peer_extended = true;
+  ASSERT_EQ(stop(w.a->qp, w.a->ports, 0), StopResult::kOk);
+  godwit_qp_state state;
+  save_qp(w.a->qp, 0, &state);
+  End c(1);
+  ASSERT_EQ(load_qp(c.qp, 0, state), nullptr);
+  ASSERT_EQ(resume(c.qp, c.ports, 0, 3, false), ResumeResult::kOk);
+  std::vector<std::uint64_t> times;
+  for (std::uint64_t now = 0; now < 10'000'000'000; now += 1'000'000) {
+    for (const auto& h : work(c, now)) {
+      EXPECT_EQ(h.opcode, wire::kResume);
+      EXPECT_EQ(h.mig.epoch, 3U);
+      times.push_back(now / 1'000'000);
+    }
+  }
+  ASSERT_GT(times.size(), 9U);
+  EXPECT_LE(times[1] - times[0], 100U);
+  for (std::size_t i = 2; i < times.size(); ++i) {
+    EXPECT_GE(times[i] - times[i - 1], times[i - 1] - times[i - 2]);
+  }
+  EXPECT_EQ(times.back() - times[times.size() - 2], 1000U);
+  c.qp.mig.place_count = kMaxPlaces;
+  EXPECT_EQ(stop(c.qp, c.ports, 0), StopResult::kTooManyPlaces);
+  c.qp.mig.own_epoch = 0xfffffffe;
+  c.qp.mig.place_count = 3;
+  ASSERT_EQ(stop(c.qp, c.ports, 0), StopResult::kOk);
+  c.qp.mig.loaded = true;
+  c.qp.mig.last_attempt = 0;
+  EXPECT_EQ(resume(c.qp, c.ports, 0, 2, false), ResumeResult::kEpochExhausted);
 }
 
 // Between a receive that has failed and its NAK there is nothing that could be saved: the end of
