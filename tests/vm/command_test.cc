@@ -1,46 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
 // The godwit command as users and scripts see it.
-#include <signal.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <algorithm>
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "guests.h"
-#include "plan.h"
+#include "command.h"
 
 namespace godwit::vm {
 namespace {
 
-using Json = nlohmann::json;
 namespace fs = std::filesystem;
-
-HostResult godwit(Argv args, double seconds = 90) {
-  args.insert(args.begin(), lab::build_folder() + "/bin/godwit");
-  return run_on_host(args, seconds, {{"GODWIT_LAB", lab_folder()}});
-}
-
-Json parsed(const HostResult& result) {
-  EXPECT_EQ(result.code, 0) << result.out << result.err;
-  const Json json = Json::parse(result.out, nullptr, false);
-  EXPECT_FALSE(json.is_discarded()) << result.out;
-  EXPECT_EQ(std::count(result.out.begin(), result.out.end(), '\n'), 1) << result.out;
-  return json;
-}
-
-// Exit code 1, nothing on stdout, and one message that says this.
-testing::AssertionResult fails_saying(const HostResult& result, const std::string& what) {
-  if (result.code == 1 && result.out.empty() && result.err.find(what) != std::string::npos) {
-    return testing::AssertionSuccess();
-  }
-  return testing::AssertionFailure() << "exit code " << result.code << ", not \"" << what << "\":\n"
-                                     << result.out << result.err;
-}
 
 class Command : public GuestTest {};
 
@@ -181,69 +151,6 @@ TEST_F(Command, InterruptedCommandsLeaveNothingRunning) {
   EXPECT_NE(result.code, 0);
   EXPECT_LT(std::chrono::duration<double>(Clock::now() - start).count(), 20);
   EXPECT_NO_THROW(must(kHome, "for i in $(seq 50); do pgrep -x sleep > /dev/null || exit 0; read -t 0.1 < <(:); done; exit 1"));
-}
-
-// ------------------------------------------------ the end of guests and labs
-
-class TheEnd : public testing::Test {
- protected:
-  void SetUp() override {
-    if (getenv("GODWIT_TEST_LAB") != nullptr) GTEST_SKIP() << "this lab is to stay up";
-    the_lab();
-  }
-
-  static std::vector<pid_t> processes_of(const Json& status) {
-    std::vector<pid_t> pids = {status["pid"].get<pid_t>()};
-    for (const Json& guest : status["guests"]) pids.push_back(guest["pid"].get<pid_t>());
-    return pids;
-  }
-
-  // Gone, and not only a zombie.
-  static bool is_gone(pid_t pid) {
-    for (int i = 0; i < 100; ++i) {
-      std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
-      std::string text;
-      if (!std::getline(stat, text) || text.find(") Z ") != std::string::npos) return true;
-      usleep(100'000);
-    }
-    return false;
-  }
-
-  static std::vector<std::string> files_left() {
-    std::vector<std::string> names;
-    for (const auto& entry : fs::directory_iterator(lab_folder())) names.push_back(entry.path().filename());
-    return names;
-  }
-};
-
-TEST_F(TheEnd, GuestThatDiesIsReportedAndTheOthersGoOn) {
-  const Json before = parsed(godwit({"--json", "status"}));
-  const pid_t pid = before["guests"][1]["pid"];
-  const auto waiting = launch(kAway, "exec sleep 500");
-  ASSERT_GT(pid, 1);
-  ASSERT_EQ(kill(pid, SIGKILL), 0);
-  ASSERT_TRUE(is_gone(pid));
-  // The command that was waiting for it is told at once.
-  try {
-    waiting->wait(30);
-    ADD_FAILURE() << "it ended as if nothing had happened";
-  } catch (const std::exception& error) {
-    EXPECT_NE(std::string(error.what()).find("the guest has died; log: "), std::string::npos) << error.what();
-  }
-  const Json after = parsed(godwit({"--json", "status"}));
-  EXPECT_EQ(after["guests"][0]["state"], "ready");
-  EXPECT_EQ(after["guests"][1]["state"], "dead");
-  EXPECT_EQ(after["guests"][2]["state"], "ready");
-  EXPECT_TRUE(fails_saying(godwit({"run", kAway, "--", "true"}), "away is not up; log: "));
-  EXPECT_TRUE(fails_saying(godwit({"container", "start", kAway, "x", "--", "true"}), "away is not up"));
-  EXPECT_TRUE(fails_saying(godwit({"capture", kAway, lab_folder() + "/x.pcap", "--seconds", "1"}), "away"));
-  EXPECT_EQ(godwit({"run", kHome, "--", "ping", "-q", "-c", "1", "-W", "5", ip_of(kPeer)}).code, 0);
-
-  EXPECT_EQ(godwit({"down"}).code, 0);
-  for (const pid_t process : processes_of(before)) EXPECT_TRUE(is_gone(process)) << process;
-  EXPECT_EQ(files_left(), std::vector<std::string>{"log"});
-  EXPECT_TRUE(fails_saying(godwit({"status"}), "no lab is up here"));
-  EXPECT_EQ(godwit({"down"}).code, 0);  // nothing to do
 }
 
 }  // namespace
