@@ -188,15 +188,8 @@ class Demo {
           moves = run_app(*app, role);
         } catch (const Error& error) {
           if (interrupted() || !lab_.is_up()) throw;
+          add_failed(*app, role, error.what());
           moves = std::move(partial_);
-          DemoMove failed;
-          failed.app = app->name;
-          failed.role = name_of(role);
-          failed.move.from = at_;
-          failed.move.to = other(at_);
-          failed.faults.push_back(error.what());
-          moves.push_back(failed);
-          say(app->name + ", " + name_of(role) + ": " + error.what());
         }
         moves_.insert(moves_.end(), moves.begin(), moves.end());
         if (interrupted()) throw Error("interrupted");
@@ -214,7 +207,7 @@ class Demo {
       pingpong_rate_ = measure_pingpong(lab_);
       say("ibv_rc_pingpong: " + std::to_string(std::lround(pingpong_rate_)) + " iterations a second");
     }
-    double lasts_s = (2 + running_s_ * options_.moves) * 1.3;
+    double lasts_s = (2 + running_s_ * options_.moves) * 1.2;
     for (int attempt = 1;; ++attempt) {
       try {
         return try_app(app, role, static_cast<unsigned long>(pingpong_rate_ * lasts_s) + 1);
@@ -234,19 +227,46 @@ class Demo {
     const Counters start = sum_counters(lab_, kGuests);
     DemoRun run(lab_, app, role, count);
     Captures captures(lab_, name);
+    std::string failure;
+    try {
+      move_to_and_fro(app, role, run, captures);
+    } catch (const TooShort&) {
+      throw;
+    } catch (const Error& error) {
+      if (interrupted() || !lab_.is_up()) throw;
+      failure = error.what();
+    }
+    captures.stop();
+    const DemoRun::Result result = run.judge();
+    const Counters counted = difference(sum_counters(lab_, kGuests), start);
+    if (!failure.empty()) add_failed(app, role, failure);
+    conclude_app(name, result, counted, captures.save(options_.output));
+    return std::move(partial_);
+  }
+
+  void move_to_and_fro(const DemoApp& app, Role role, DemoRun& run, const Captures& captures) {
     run.start();
     for (int i = 0; i < options_.moves; ++i) {
       partial_.push_back(move_once(app, role, run, captures));
       print_move(std::cerr, partial_.back());
       at_ = other(at_);
     }
-    captures.stop();
     say(app.name + ": to its end");
     run.finish();
-    const DemoRun::Result result = run.judge();
-    const Counters counted = difference(sum_counters(lab_, kGuests), start);
-    conclude_app(name, result, counted, captures.save(options_.output));
-    return std::move(partial_);
+  }
+
+  // The move that did not come about, or after which something else failed.
+  void add_failed(const DemoApp& app, Role role, const std::string& failure) {
+    if (static_cast<int>(partial_.size()) < options_.moves) {
+      DemoMove failed;
+      failed.app = app.name;
+      failed.role = name_of(role);
+      failed.move.from = at_;
+      failed.move.to = other(at_);
+      partial_.push_back(failed);
+    }
+    partial_.back().faults.push_back(failure);
+    say("FAULT " + failure);
   }
 
   // What is known only at the end holds for each move of the program.
