@@ -102,7 +102,7 @@ Container Containers::start(const std::string& guest, const std::string& name, c
     throw Error(name + ": a container's name has small letters, digits and -");
   }
   if (argv.empty()) throw Error("no command");
-  if (guest_index(guest) == 0) throw Error("no guest " + guest);
+  if (!guest_is_ready(guest)) throw Error("no guest " + guest + " is up; see 'godwit status'");
   Container c;
   c.name = name;
   c.guest = guest;
@@ -207,14 +207,18 @@ std::optional<int> Containers::exit_code(const Container& c) const {
   return std::stoi(text);
 }
 
+// Throws if no lab is up.
+bool Containers::guest_is_ready(const std::string& name) const {
+  const Json state = lab_.status();
+  for (const Json& guest : state["guests"]) {
+    if (guest["name"] == name) return guest["state"] == "ready";
+  }
+  return false;
+}
+
 // With a guest that has died its containers are gone as well.
 void Containers::remove(const Container& c) {
-  const Json state = lab_.status();
-  bool alive = false;
-  for (const Json& guest : state["guests"]) {
-    alive |= guest["name"] == c.guest && guest["state"] == "ready";
-  }
-  if (alive) {
+  if (guest_is_ready(c.guest)) {
     lab_.must(c.guest, "runc delete --force " + c.name + " 2>/dev/null\n" + "ip netns del " + c.name +
                            " 2>/dev/null\numount " + folder(c) + "/root 2>/dev/null\nrm -rf " +
                            folder(c) + "\ntrue");

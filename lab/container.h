@@ -45,6 +45,7 @@ class Containers {
  private:
   class Lock;
 
+  [[nodiscard]] bool guest_is_ready(const std::string& name) const;
   void add(Container* container);
   void create(const Container& container) const;
   [[nodiscard]] std::string file() const;
