@@ -220,6 +220,29 @@ TEST_F(DeviceRc, OvertakenDoorbellChangesNothing) {
   EXPECT_EQ(p.counter(GODWIT_COUNTER_BAD_DOORBELLS), 3u);
 }
 
+// Nor when what it takes back is on its way already.
+TEST_F(DeviceRc, OvertakenDoorbellTakesNothingBack) {
+  std::uint64_t clock = 1;
+  Machine timed(small_config(1), &clock);
+  timed.start();
+  Pair p(timed);
+  p.connect();
+  Pair::must(timed.scope(GODWIT_CMD_STOP, GODWIT_SCOPE_QP, p.qp[1].qpn));
+  for (int i = 0; i < 3; ++i) p.qp[0].write_send(p.work(GODWIT_WR_WRITE));
+  timed.ring_sq(p.qp[0]);
+  timed.run();
+  timed.doorbell(1, GODWIT_DB_SQ, p.qp[0].qpn, 1);
+  timed.run();
+  Pair::must(timed.scope(GODWIT_CMD_UNSTOP, GODWIT_SCOPE_QP, p.qp[1].qpn));
+  clock += 100'000'000;
+  timed.run();
+  for (int i = 0; i < 3; ++i) {
+    const auto done = p.cq[0].poll();
+    ASSERT_TRUE(done.has_value()) << i;
+    EXPECT_EQ(done->status, GODWIT_CQE_SUCCESS);
+  }
+}
+
 // A QP in Error that had packets under way can be moved like any other.
 TEST_F(DeviceRc, QpInErrorIsSavedAndLoaded) {
   Pair p(m);

@@ -937,6 +937,7 @@ TEST(Migration, StateThatDisagreesWithTheQueue) {
     ASSERT_EQ(resume(c.qp, c.ports, 0, 1, true), ResumeResult::kOk);
     EXPECT_TRUE(work(c, 1'000'000'000).empty());
     EXPECT_EQ(c.qp.attr.status, Status::kError);
+    ASSERT_FALSE(c.send_completions.empty());
     EXPECT_EQ(c.send_completions.back().fault, Fault::kLocalQpOperation);
   }
 }
