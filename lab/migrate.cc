@@ -98,7 +98,7 @@ class Move {
     if (to_ == c_.guest) throw Error("it is on " + to_ + " already");
     const std::string probe =
         "uname -r; sha256sum < /usr/lib/x86_64-linux-gnu/libibverbs/libgodwit-rdmav34.so; "
-        "sha256sum < /usr/lib/criu/godwit_plugin.so; cat /sys/module/godwit/srcversion; "
+        "sha256sum < /usr/lib/criu/godwit_plugin.so; sha256sum < /sys/module/godwit/notes/.note.gnu.build-id; "
         "ip -o link show gw0 | grep -o 'mtu [0-9]*'";
     auto elsewhere = std::async(std::launch::async, [this, &probe] {
       return lab_.must(to_, "test ! -e " + folder_ + " || { echo " + folder_ +
@@ -108,8 +108,8 @@ class Move {
     const std::string here = lab_.must(
         c_.guest, "runc state " + c_.name + " | grep -q '\"status\": \"running\"' || "
                   "{ echo it is not running on " + c_.guest + "; exit 1; }\n" + probe +
-                  "\nawk '/VmRSS/ {n += $2} END {print n + 0}' $(for p in $(runc ps -f json " + c_.name +
-                  " | tr '[],' '   '); do echo /proc/$p/status; done)");
+                  "\nfor p in $(runc ps -f json " + c_.name + " | tr '[],' '   '); do cat /proc/$p/status 2> /dev/null; done | "
+                  "awk '/VmRSS/ {n += $2} END {print n + 0}'");
     const auto [versions, need_kib] = split_last_number(here);
     const auto [versions_there, free_kib] = split_last_number(elsewhere.get());
     if (versions != versions_there) {
