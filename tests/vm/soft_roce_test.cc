@@ -28,8 +28,9 @@ class SoftRoce : public GuestTest {
   Talk both(const std::string& program, const std::string& options, Server server) const {
     const int port = fresh_port();
     const bool pingpong = program.rfind("ibv_", 0) == 0;
+    // -u 18: a second until a packet is sent again, for a host that is busy
     const auto command = [&](const char* device, int gid) {
-      return program + (pingpong ? "" : " -F") + " -d " + device + (pingpong ? " -g " : " -x ") +
+      return program + (pingpong ? "" : " -F -u 18") + " -d " + device + (pingpong ? " -g " : " -x ") +
              std::to_string(gid) + " -p " + std::to_string(port) + " " + options;
     };
     const std::string soft = command("rxe0", theirs_), hard = command("godwit0", ours_);

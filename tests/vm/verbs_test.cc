@@ -16,8 +16,9 @@ class Verbs : public GuestTest {
     const int port = fresh_port();
     const auto address = [ipv6](const std::string& guest) { return ipv6 ? ip6_of(guest) : ip_of(guest); };
     const bool pingpong = program.rfind("ibv_", 0) == 0;
+    // -u 18: a second until a packet is sent again, for a host that is busy
     const auto command = [&](const std::string& guest) {
-      return program + (pingpong ? " -d godwit0 -g " : " -F -d godwit0 -x ") +
+      return program + (pingpong ? " -d godwit0 -g " : " -F -u 18 -d godwit0 -x ") +
              std::to_string(gid_index(guest, "godwit0", address(guest))) + " -p " +
              std::to_string(port) + " " + options;
     };
