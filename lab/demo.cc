@@ -33,7 +33,7 @@ constexpr int kGuests = 3;
 constexpr milliseconds kWindow{2000};       // before and after a move, for the bandwidth
 constexpr milliseconds kCaptureMore{500};   // after the application runs again
 constexpr int kSnapLength = 160;            // bytes of a frame in a capture: all headers
-constexpr int kAttempts = 3;                // to size a count so that it lasts
+constexpr int kAttempts = 3;                // to get a program under way that lasts
 
 double seconds(Meter::Clock::duration time) { return std::chrono::duration<double>(time).count(); }
 
@@ -46,6 +46,12 @@ void pause(milliseconds time) {
 
 // A program with a count came to its end before the moves did.
 class TooShort : public Error {
+ public:
+  using Error::Error;
+};
+
+// A program did not get going: no move of it was ordered.
+class NotBegun : public Error {
  public:
   using Error::Error;
 };
@@ -200,21 +206,26 @@ class Demo {
 
   static std::string other(const std::string& guest) { return guest == "home" ? "away" : "home"; }
 
-  // A count that lasts is found by trying: how fast the program will be is not known.
+  // A count that lasts is found by trying: how fast the program will be is not known. Nor does a
+  // failure before the first move say anything about moves.
   std::vector<DemoMove> run_app(const DemoApp& app, Role role) {
-    if (app.end != DemoApp::End::kCount) return try_app(app, role, 0);
-    if (pingpong_rate_ == 0) {
+    const bool counts = app.end == DemoApp::End::kCount;
+    if (counts && pingpong_rate_ == 0) {
       pingpong_rate_ = measure_pingpong(lab_);
       say("ibv_rc_pingpong: " + std::to_string(std::lround(pingpong_rate_)) + " iterations a second");
     }
     double lasts_s = (2 + running_s_ * options_.moves) * 1.2;
     for (int attempt = 1;; ++attempt) {
+      const double count = counts ? pingpong_rate_ * lasts_s + 1 : 0;
       try {
-        return try_app(app, role, static_cast<unsigned long>(pingpong_rate_ * lasts_s) + 1);
-      } catch (const TooShort& error) {
+        return try_app(app, role, static_cast<unsigned long>(count));
+      } catch (const TooShort&) {
         if (attempt == kAttempts) throw;
         say("the count was too small; again with twice as many");
         lasts_s *= 2;
+      } catch (const NotBegun& error) {
+        if (attempt == kAttempts) throw;
+        say("it failed before any move; again\n" + std::string(error.what()));
       }
     }
   }
@@ -222,6 +233,7 @@ class Demo {
   std::vector<DemoMove> try_app(const DemoApp& app, Role role, unsigned long count) {
     const std::string name = app.name + "-" + name_of(role);
     partial_.clear();
+    ordered_ = false;
     at_ = "home";
     say(app.name + ": the " + name_of(role) + " moves");
     const Counters start = sum_counters(lab_, kGuests);
@@ -235,6 +247,7 @@ class Demo {
     } catch (const Error& error) {
       if (interrupted() || !lab_.is_up()) throw;
       failure = error.what();
+      if (!ordered_) throw NotBegun(failure);
     }
     captures.stop();
     const DemoRun::Result result = run.judge();
@@ -304,7 +317,9 @@ class Demo {
   void check_runs(const DemoApp& app, const DemoRun& run) const {
     const std::string ended = run.ended();
     if (ended.empty()) return;
-    if (app.end == DemoApp::End::kCount) throw TooShort(ended);
+    const DemoRun::Result result = run.judge();
+    const bool failed = result.mover_code > 0 || result.peer_code > 0;
+    if (app.end == DemoApp::End::kCount && !failed) throw TooShort(ended);
     throw Error(ended);
   }
 
@@ -317,6 +332,7 @@ class Demo {
     const Counters before = sum_counters(lab_, kGuests);
     const auto ordered = Meter::Clock::now();
     Meter::Time running;
+    ordered_ = true;
     bool capturing = false;
     std::future<void> capture_end;
     try {
@@ -401,6 +417,7 @@ class Demo {
   std::unique_ptr<Meter> meter_;
   std::vector<DemoMove> moves_, partial_;
   std::string at_ = "home";   // where the mover is
+  bool ordered_ = false;      // a move of the program at hand was
   double running_s_ = 10;     // that a program runs for one move, at most so far
   double pingpong_rate_ = 0;
 };

@@ -47,8 +47,10 @@ std::vector<DemoApp> make_apps() {
   verify_client.insert(verify_client.end(), {"--duration", "0", "--qps", "4"});
   // The duration is longer than any demo. perftest ends it by its alarm, which is brought
   // forward when the moves are done.
-  const Argv write_bw = with_gid("-x", {"ib_write_bw", "-D", "86400"});
-  const Argv send_bw = with_gid("-x", {"ib_send_bw", "-b", "-D", "86400"});
+  // -u: the ACK timeout. With perftest's own (14) a peer gives up after half a second, and an
+  // overloaded host keeps a guest from running for longer than that, moves or not.
+  const Argv write_bw = with_gid("-x", {"ib_write_bw", "-D", "86400", "-u", "17"});
+  const Argv send_bw = with_gid("-x", {"ib_send_bw", "-b", "-D", "86400", "-u", "17"});
   // -n and the count follow.
   const Argv pingpong = with_gid("-g", {"ibv_rc_pingpong", "-c", "-e"});
   return {
