@@ -271,7 +271,10 @@ const char* load_qp(Qp& target, std::uint64_t now, const godwit_qp_state& s) {
       psn_distance(req.next, req.una) > psn_distance(req.high, req.una)) {
     return "PSNs in a wrong order";
   }
-  if (sent != 0 && posted == 0) return "packets in flight of no WQE";
+  // In Error they are of WQEs that have been flushed, and nothing goes out any more.
+  if (sent != 0 && posted == 0 && a.status != Status::kError) {
+    return "packets in flight of no WQE";
+  }
   req.ssn = s.ssn.raw;
   req.retries_left = std::min<std::uint8_t>(s.retries_left, 7);
   req.rnr_retries_left = std::min<std::uint8_t>(s.rnr_retries_left, 7);
