@@ -42,15 +42,15 @@ constexpr const char* kVerifyJson = "/var/log/verify.json";
 
 std::vector<DemoApp> make_apps() {
   using End = DemoApp::End;
+  // -u and --timeout: the ACK timeout. With the usual one a peer gives up after half a second or
+  // two; an overloaded host keeps guests from running for longer than that, moves or not.
   const Argv verify = {"godwit-verify", "--events", "--json", kVerifyJson};
   Argv verify_client = verify;
-  verify_client.insert(verify_client.end(), {"--duration", "0", "--qps", "4"});
+  verify_client.insert(verify_client.end(), {"--duration", "0", "--qps", "4", "--timeout", "18"});
   // The duration is longer than any demo. perftest ends it by its alarm, which is brought
   // forward when the moves are done.
-  // -u: the ACK timeout. With perftest's own (14) a peer gives up after half a second, and an
-  // overloaded host keeps a guest from running for longer than that, moves or not.
-  const Argv write_bw = with_gid("-x", {"ib_write_bw", "-D", "86400", "-u", "17"});
-  const Argv send_bw = with_gid("-x", {"ib_send_bw", "-b", "-D", "86400", "-u", "17"});
+  const Argv write_bw = with_gid("-x", {"ib_write_bw", "-D", "86400", "-u", "18"});
+  const Argv send_bw = with_gid("-x", {"ib_send_bw", "-b", "-D", "86400", "-u", "18"});
   // -n and the count follow.
   const Argv pingpong = with_gid("-g", {"ibv_rc_pingpong", "-c", "-e"});
   return {
