@@ -63,7 +63,7 @@ Guest::Guest(const GuestOptions& options, std::function<void(Guest&)> on_change)
       "-initrd", image + "initrd.zst",
       "-append",
       "console=ttyS0 quiet loglevel=4 mitigations=off random.trust_cpu=on tsc=reliable "
-      "no_timer_check panic=-1 godwit.name=" + name_ + " godwit.index=" +
+      "no_timer_check panic=-1 lab.name=" + name_ + " lab.index=" +
           std::to_string(options_.index),
       "-drive", "file=" + image + "base.sqfs,if=virtio,format=raw,readonly=on",
       "-drive", "file=" + image + "godwit.sqfs,if=virtio,format=raw,readonly=on",
