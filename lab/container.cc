@@ -102,7 +102,8 @@ Container Containers::start(const std::string& guest, const std::string& name, c
     throw Error(name + ": a container's name has small letters, digits and -");
   }
   if (argv.empty()) throw Error("no command");
-  if (!guest_is_ready(guest)) throw Error("no guest " + guest + " is up; see 'godwit status'");
+  if (guest_index(guest) == 0) throw Error("no guest " + guest + "; see 'godwit status'");
+  if (!guest_is_ready(guest)) throw Error(guest + " is not up; see 'godwit status'");
   Container c;
   c.name = name;
   c.guest = guest;

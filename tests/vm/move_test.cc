@@ -109,6 +109,26 @@ TEST_F(Move, ServerUnderLoad) {
   EXPECT_NE(log.find("verdict: good"), std::string::npos) << log;
 }
 
+// There the address is at the NIC before the QPs are, and then both ends are on one NIC.
+TEST_F(Move, ToTheGuestOfItsPeerAndBack) {
+  const Container peer = start(kAway, "server", {"godwit-verify"});
+  wait_for_log("server", "waiting on port");
+  start(kHome, "client", {"godwit-verify", "--duration", "0", lab::container_ip(peer.number)});
+  wait_until_it_transfers("client");
+
+  move("client", kAway);
+  expect_nothing_left_at(kHome, "client");
+  expect_it_still_transfers("client");
+  move("client", kHome);
+  expect_it_still_transfers("client");
+
+  must(kHome, "pkill -INT -x godwit-verify");
+  for (const char* name : {"client", "server"}) {
+    const std::string log = log_at_end(name);
+    EXPECT_NE(log.find("verdict: good"), std::string::npos) << name << "\n" << log;
+  }
+}
+
 // The destination fails after the checkpoint is complete: home's own copy goes on there.
 TEST_F(Move, ThatFailsAtTheDestinationGoesOnAtHome) {
   const auto server = launch(kPeer, "exec godwit-verify");
