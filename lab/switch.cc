@@ -14,7 +14,8 @@
 namespace godwit::lab {
 namespace {
 
-constexpr std::size_t kMaxQueued = 16 << 20;  // bytes for one port
+// Bytes for one port: more than a QP's READs may have under way, 16 of 1 MiB.
+constexpr std::size_t kMaxQueued = 64 << 20;
 constexpr std::size_t kMaxFrame = 65536;
 constexpr std::size_t kMaxLearned = 4096;
 constexpr int kBatch = 64;
