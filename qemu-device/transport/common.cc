@@ -1,9 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
 // Building and sending packets of a QP.
+#include <algorithm>
+#include <array>
+
 #include "transport/internal.h"
 
 namespace godwit::transport {
+
+// ::ffff:a.b.c.d
+bool is_ipv4(const wire::Gid& gid) {
+  static constexpr std::array<std::uint8_t, 12> kPrefix = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+  return std::equal(kPrefix.begin(), kPrefix.end(), gid.begin());
+}
 
 wire::Path path_to_peer(const Context& c) {
   const QpAttributes& attr = c.qp.attr;

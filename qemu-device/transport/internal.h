@@ -24,6 +24,7 @@ struct Context {
 inline constexpr std::uint64_t kMillisecond = 1'000'000;
 
 // common.cc
+[[nodiscard]] bool is_ipv4(const wire::Gid& gid);
 [[nodiscard]] wire::Path path_to_peer(const Context& c);
 [[nodiscard]] wire::Headers headers(const Context& c, std::uint8_t opcode, wire::Psn psn);
 void transmit(const Context& c, wire::FrameBuilder& frame, std::uint32_t payload_bytes);

@@ -32,18 +32,34 @@ std::uint64_t own_token(const Qp& qp, TokenType type, std::uint8_t flags) {
 
 std::uint8_t resume_flags(const Qp& qp) { return qp.mig.entered_rts ? 0 : wire::kMigRtr; }
 
-void send_resume(const Context& c) {
+void send_resume_to(const Context& c, const wire::Path& path, std::uint32_t qpn,
+                    std::uint8_t flags) {
   Qp& qp = c.qp;
-  const std::uint8_t flags = resume_flags(qp);
   wire::Headers h = headers(c, wire::kResume, qp.req.una);
+  h.dest_qpn = qpn;
   h.ack_request = true;
   h.aeth = {wire::kSyndromeAck, qp.resp.msn};
   h.mig.flags = flags;
   h.mig.epoch = qp.mig.resume_epoch;
   h.mig.token = own_token(qp, TokenType::kResume, flags);
-  wire::FrameBuilder frame(path_to_peer(c), h, 0);
+  wire::FrameBuilder frame(path, h, 0);
   c.count(GODWIT_COUNTER_TX_RESUME);
   transmit(c, frame, 0);
+}
+
+// To the peer; and with HOME to every other place that this QP has been at since a RESUME was
+// acknowledged, if it can be reached from the present GID.
+void send_resume(const Context& c) {
+  const Qp& qp = c.qp;
+  wire::Path path = path_to_peer(c);
+  send_resume_to(c, path, qp.attr.dest_qpn, resume_flags(qp));
+  for (std::uint32_t i = 0; i < qp.mig.place_count; ++i) {
+    const Place& place = qp.mig.places[i];
+    if (place.gid == qp.own.gid || is_ipv4(place.gid) != qp.own_ipv4) continue;
+    path.dgid = place.gid;
+    path.dmac = place.mac;
+    send_resume_to(c, path, qp.qpn, resume_flags(qp) | wire::kMigHome);
+  }
 }
 
 void send_resume_ack(const Context& c, const wire::Packet& packet, std::uint32_t initial_psn) {

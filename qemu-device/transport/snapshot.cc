@@ -57,11 +57,6 @@ bool reserved_zero(const godwit_qp_state& s) {
 
 bool is_psn(godwit_le32 value) { return value.raw <= wire::kPsnMask; }
 
-bool is_ipv4(const wire::Gid& gid) {
-  static constexpr std::array<std::uint8_t, 12> kPrefix = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-  return std::equal(kPrefix.begin(), kPrefix.end(), gid.begin());
-}
-
 }  // namespace
 
 std::uint32_t state_crc(const void* state, std::size_t length) {

@@ -892,6 +892,33 @@ TEST(Migration, WrongTokensAreFollowedByASecondOfSilence) {
   EXPECT_EQ(w.b->counters[GODWIT_COUNTER_RESUME_ACCEPTED], 1U);
 }
 
+// Section 3: RESUME goes with HOME to the places it has been at, but not to its present one, nor to
+// one that cannot be reached from there.
+TEST(Migration, ResumeGoesToEarlierPlaces) {
+  World w(1);
+  w.a->qp.mig.peer_extended = true;
+  ASSERT_EQ(stop(w.a->qp, w.a->ports, 0), StopResult::kOk);
+  godwit_qp_state state;
+  save_qp(w.a->qp, 0, &state);
+  End c(1);
+  ASSERT_EQ(load_qp(c.qp, 0, state), nullptr);
+  Place earlier = c.qp.own;
+  earlier.gid[15] ^= 1;
+  Place ipv6 = c.qp.own;
+  ipv6.gid[10] ^= 0xff;
+  c.qp.mig.places = {earlier, c.qp.own, ipv6};
+  c.qp.mig.place_count = 3;
+  ASSERT_EQ(resume(c.qp, c.ports, 0, 3, false), ResumeResult::kOk);
+  const auto out = work(c, 0);
+  ASSERT_EQ(out.size(), 2U);
+  EXPECT_EQ(out[0].dest_qpn, c.qp.attr.dest_qpn);
+  EXPECT_EQ(out[0].mig.flags & wire::kMigHome, 0);
+  EXPECT_EQ(out[1].opcode, wire::kResume);
+  EXPECT_EQ(out[1].dest_qpn, c.qp.qpn);
+  EXPECT_NE(out[1].mig.flags & wire::kMigHome, 0);
+  EXPECT_NE(out[1].mig.token, out[0].mig.token);
+}
+
 // Section 5: requests and the peer's RESUME get NAK_STOPPED, all else silence.
 TEST(Migration, WhatATombstoneAnswers) {
   World w(1);
