@@ -78,10 +78,7 @@ void Containers::make_network(const Container& c, const std::string& guest, bool
          << " type macvlan mode bridge\n"
          << "ip -n $ns link set lo up\n";
   if (muted) {
-    script << "modprobe -a sch_ingress cls_matchall act_gact\n"
-           << "tc -n $ns qdisc add dev eth0 clsact\n"
-           << "tc -n $ns filter add dev eth0 ingress matchall action drop\n"
-           << "tc -n $ns filter add dev eth0 egress matchall action drop\n";
+    script << kMute;
   }
   script << "ip -n $ns link set eth0 mtu " << kMtu << " up\n"
          << "ip -n $ns addr add " << container_ip(c.number) << "/16 dev eth0\n"
@@ -197,6 +194,11 @@ std::string Containers::pid_of(const std::string& name) {
   return "$(runc state " + name + " | sed -n 's/.*\"pid\": \\([0-9]*\\).*/\\1/p')";
 }
 
+std::string Containers::wipe(const Container& c) {
+  return "runc delete --force " + c.name + " 2>/dev/null; ip netns del " + c.name + " 2>/dev/null; umount " +
+         folder(c) + "/root 2>/dev/null; rm -rf " + folder(c);
+}
+
 std::string Containers::logs(const Container& c) const {
   return lab_.shell(c.guest, "cat " + folder(c) + "/root/var/log/container").out;
 }
@@ -220,9 +222,7 @@ bool Containers::guest_is_ready(const std::string& name) const {
 // With a guest that has died its containers are gone as well.
 void Containers::remove(const Container& c) {
   if (guest_is_ready(c.guest)) {
-    lab_.must(c.guest, "runc delete --force " + c.name + " 2>/dev/null\n" + "ip netns del " + c.name +
-                           " 2>/dev/null\numount " + folder(c) + "/root 2>/dev/null\nrm -rf " +
-                           folder(c) + "\ntrue");
+    lab_.must(c.guest, wipe(c) + "\ntrue");
   }
   const Lock lock(file());
   std::vector<Container> all = list();

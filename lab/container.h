@@ -39,8 +39,16 @@ class Containers {
   void make_network(const Container& container, const std::string& guest, bool muted) const;
   void make_root(const Container& container, const std::string& guest) const;
   [[nodiscard]] static std::string folder(const Container& container);
-  // A piece of shell that yields the pid of its init, in the guest.
+  // Pieces of shell for the guest: what yields the pid of its init; what removes all of it; what
+  // lets no frame of the namespace $ns in or out, and what ends that.
   [[nodiscard]] static std::string pid_of(const std::string& name);
+  [[nodiscard]] static std::string wipe(const Container& container);
+  static constexpr const char* kMute =
+      "modprobe -a sch_ingress cls_matchall act_gact\n"
+      "tc -n $ns qdisc add dev eth0 clsact\n"
+      "tc -n $ns filter add dev eth0 ingress matchall action drop\n"
+      "tc -n $ns filter add dev eth0 egress matchall action drop\n";
+  static constexpr const char* kUnmute = "tc -n $ns qdisc del dev eth0 clsact\n";
 
  private:
   class Lock;

@@ -139,6 +139,7 @@ class Move {
     lab_.must(c_.guest, "mkdir -p " + plan + " && godwit-cr plan --move " + move_id_ + " --pid " +
                             Containers::pid_of(c_.name) + " " + plan);
     const std::string image = lab_.get(c_.guest, plan + "/godwit.img");
+    lab_.must(c_.guest, "rm -r " + plan);
     network.get();
     lab_.put(to_, plan + "/godwit.img", image);
     // The kernel enters the address into the NIC's GID table a little later.
@@ -147,25 +148,29 @@ class Move {
                        "; exit 0; }\n"
                    "  case $why in *'is not on this NIC'*) sleep 0.2 ;; *) break ;; esac\n"
                    "done\necho \"$why\"\nexit 1");
-    lab_.must(c_.guest, "rm -r " + plan);
+  }
+
+  // A piece of shell, in either guest.
+  [[nodiscard]] std::string runc_restore() const {
+    return "cd " + folder_ + " && runc restore -d --tcp-established --image-path image --work-path image " +
+           c_.name + " < /dev/null > runc.log 2>&1 || { cat runc.log; exit 1; }";
   }
 
   [[nodiscard]] std::string gate_path() const { return "/run/godwit/" + c_.name + ".gate"; }
 
   void drop_destination() {
-    (void)lab_.shell(to_, "runc delete --force " + c_.name + " 2>/dev/null; ip netns del " + c_.name +
-                              " 2>/dev/null; umount " + folder_ + "/root 2>/dev/null; rm -rf " + folder_ +
-                              " " + gate_path() + "; godwit-cr drop --move " + move_id_);
+    (void)lab_.shell(to_, Containers::wipe(c_) + " " + gate_path() + "; godwit-cr drop --move " + move_id_);
   }
 
   void checkpoint() {
     const auto result = lab_.shell(
-        c_.guest, "cd " + folder_ + " && rm -rf image plan && mkdir image && GODWIT_MOVE=" + move_id_ +
+        c_.guest, "cd " + folder_ + " && rm -rf image && mkdir image && GODWIT_MOVE=" + move_id_ +
                   " runc checkpoint --tcp-established --image-path image --work-path image " +
                   c_.name + " 2>&1", 300);
     if (result.code != 0) {
-      throw Error("runc checkpoint failed; the application goes on at " + c_.guest + "\n" +
-                  result.out + tail_of_log(lab_, c_.guest, folder_ + "/image/dump.log"));
+      const bool alive = containers_.running(c_);
+      throw Error("runc checkpoint failed; the application " + std::string(alive ? "goes on" : "has ended") +
+                  " at " + c_.guest + "\n" + result.out + tail_of_log(lab_, c_.guest, folder_ + "/image/dump.log"));
     }
     verbs_ = lab_.shell(c_.guest, "test -e " + folder_ + "/image/godwit.img").code == 0;
   }
@@ -190,12 +195,7 @@ class Move {
                            {{"GODWIT_GATE", gate_path()},
                             {"GODWIT_ATTEMPT", std::to_string(attempt_)},
                             {"GODWIT_GATE_TIMEOUT", "120"}}}};
-    runc_ = lab_.start(
-        to_,
-        {"bash", "-c",
-         "cd " + folder_ + " && runc restore -d --tcp-established --image-path image --work-path image " +
-             c_.name + " < /dev/null > runc.log 2>&1 || { cat runc.log; exit 1; }"},
-        env);
+    runc_ = lab_.start(to_, {"bash", "-c", runc_restore()}, env);
     if (!verbs_) {
       const ExecResult result = runc_->wait(180);
       if (result.code != 0) fail_restore(result.out);
@@ -237,7 +237,7 @@ class Move {
   // announcements to end.
   void hand_over() {
     handed_over_ = true;
-    lab_.must(to_, "set -e\nns=" + c_.name + "\ntc -n $ns qdisc del dev eth0 clsact\n" +
+    lab_.must(to_, "set -e\nns=" + c_.name + "\n" + Containers::kUnmute +
                        "ip netns exec $ns arping -q -U -c 2 -I eth0 " + container_ip(c_.number) +
                        " > /dev/null 2>&1 < /dev/null &\n" +
                        "ip netns exec $ns ping -6 -q -c 1 -W 1 -I " + container_ip6(c_.number) +
@@ -256,8 +256,7 @@ class Move {
     });
     // Acknowledged everywhere: nobody will ask at home again. Else its tombstones stay for their time.
     lab_.must(c_.guest, std::string("godwit-cr ") + (acknowledged ? "drop" : "commit") + " --move " + move_id_ +
-                            "; runc delete --force " + c_.name + " 2>/dev/null; ip netns del " + c_.name +
-                            " 2>/dev/null; umount " + folder_ + "/root; rm -rf " + folder_);
+                            "; " + Containers::wipe(c_));
     there.get();
   }
 
@@ -271,17 +270,11 @@ class Move {
       if (handed_over_) containers_.make_network(c_, c_.guest, false);
       // Muted, while CRIU's lock of the dump is off and the sockets are not there yet.
       lab_.must(c_.guest,
-                "cd " + folder_ + "\nns=" + c_.name +
-                    "\nmodprobe -a sch_ingress cls_matchall act_gact\n"
-                    "tc -n $ns qdisc add dev eth0 clsact\n"
-                    "tc -n $ns filter add dev eth0 ingress matchall action drop\n"
-                    "tc -n $ns filter add dev eth0 egress matchall action drop\n"
+                "ns=" + c_.name + "\n" + Containers::kMute +
                     "for t in iptables ip6tables; do for h in INPUT OUTPUT; do ip netns exec $ns $t -D $h -j CRIU; "
                     "done; ip netns exec $ns $t -F CRIU; ip netns exec $ns $t -X CRIU; done 2>/dev/null\n"
-                    "GODWIT_ATTEMPT=" + std::to_string(attempt_ + 1) +
-                    " runc restore -d --tcp-established --image-path image --work-path image " + c_.name +
-                    " < /dev/null > runc.log 2>&1 || { cat runc.log; exit 1; }\n"
-                    "tc -n $ns qdisc del dev eth0 clsact\n", 180);
+                    "export GODWIT_ATTEMPT=" + std::to_string(attempt_ + 1) + "\n" + runc_restore() +
+                    "\n" + Containers::kUnmute, 180);
     } catch (const Error& error) {
       throw Error(why + "\nand it could not be restored at " + c_.guest + ": " + error.what());
     }

@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "error.h"
+#include "wire/opcode.h"
+#include "wire/packet.h"
 
 namespace godwit::lab {
 namespace {
@@ -30,13 +32,13 @@ std::size_t udp_at(const std::vector<unsigned char>& f) {
   return 0;
 }
 
-// Opcodes and syndrome: docs/spec/migration.md.
 Kind kind_of(const std::vector<unsigned char>& f) {
   const std::size_t udp = udp_at(f);
-  if (udp == 0 || f.size() < udp + 24 || (f[udp + 2] << 8 | f[udp + 3]) != 4791) return Kind::kOther;
+  if (udp == 0 || f.size() < udp + 24 || (f[udp + 2] << 8 | f[udp + 3]) != wire::kUdpPort) return Kind::kOther;
   const unsigned opcode = f[udp + 8];
   const unsigned syndrome = f[udp + 20];
-  const bool extension = opcode == 0x18 || opcode == 0x19 || (opcode == 0x11 && syndrome == 0x65);
+  const bool extension = opcode == wire::kResumeAck || opcode == wire::kResume ||
+                         (opcode == wire::kAcknowledge && syndrome == wire::kNakStopped);
   return extension ? Kind::kMigration : Kind::kData;
 }
 

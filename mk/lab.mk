@@ -10,7 +10,7 @@ LAB_OBJECTS := $(LAB_SOURCES:%.cc=$(B)/obj/%.o)
 $(B)/obj/lab/%.o: lab/%.cc $(B)/config.mk
 	@mkdir -p $(@D)
 	@echo '  CXX      $<'
-	$(CXX) $(CXXFLAGS_COMMON) $(OPTIMIZE) -Ilab -I. $(LAB_FLAGS) -c $< -o $@
+	$(CXX) $(CXXFLAGS_COMMON) $(OPTIMIZE) -Ilab -I. $(CORE_INCLUDES) $(LAB_FLAGS) -c $< -o $@
 
 $(B)/lib/libgodwit-lab.a: $(LAB_OBJECTS)
 	@mkdir -p $(@D)

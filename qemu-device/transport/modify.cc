@@ -68,10 +68,7 @@ bool values_good(const Ports& ports, const QpAttributes& a, std::uint32_t mask) 
     const GidEntry* entry = ports.link.gid(a.sgid_index);
     if (entry == nullptr || a.flow_label > 0xfffff) return false;
     // Both ends of a path speak the same IP version.
-    static constexpr std::uint8_t kPrefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-    bool ipv4 = true;
-    for (std::size_t i = 0; i < 12; ++i) ipv4 = ipv4 && a.dgid[i] == kPrefix[i];
-    if (ipv4 != entry->ipv4) return false;
+    if (is_ipv4(a.dgid) != entry->ipv4) return false;
   }
   return true;
 }
