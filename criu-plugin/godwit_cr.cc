@@ -4,6 +4,8 @@
 // For orchestrators and for people; runs in the guest.
 #include <dirent.h>
 #include <fcntl.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -15,6 +17,7 @@
 #include <cstring>
 #include <fstream>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -48,6 +51,10 @@ const char kHelp[] =
   status --pid PID [--json] [--wait SEC]
                                QPs of all processes in PID's pid namespace: how many are
                                stopped, paused, resuming; --wait: until none is resuming
+  resume --pid PID --attempt N of a restore that was cut off after its "go": resume those contexts
+                               of the processes in PID's pid namespace that it has not come to
+  mend --pid PID               of a dump that was killed: take the TCP sockets of the processes in
+                               PID's pid namespace out of the repair mode that CRIU left them in
 
   --device NAME                RDMA device, default: the first that is a godwit
   --help
@@ -68,6 +75,7 @@ struct Options {
   int pid = 0;
   int wait_seconds = 0;
   int reserve_seconds = 0;
+  std::uint32_t attempt = 0;
   bool json = false;
 };
 
@@ -283,10 +291,9 @@ std::uint64_t pid_namespace(int pid) {
   return stat(("/proc/" + std::to_string(pid) + "/ns/pid").c_str(), &st) ? 0 : st.st_ino;
 }
 
-// The contexts of all processes in the pid namespace of `pid`, each once.
-template <typename Function>
-int for_each_context(int pid, Function function) {
-  std::vector<std::uint64_t> seen;
+// Descriptors that satisfy, of all processes in the pid namespace of `pid`: copies, with their paths.
+template <typename Wanted, typename Function>
+int for_each_descriptor(int pid, Wanted wanted, Function function) {
   const std::uint64_t space = pid_namespace(pid);
   if (!space) return fail("no process " + std::to_string(pid));
   for (int other : numbers_in("/proc")) {
@@ -296,20 +303,26 @@ int for_each_context(int pid, Function function) {
     for (int number : numbers_in("/proc/" + std::to_string(other) + "/fd")) {
       struct stat st;
       const std::string path = fd_path(other, number);
-      if (stat(path.c_str(), &st)) continue;
-      const std::string device = godwit_device_of(st);
-      if (device.empty()) continue;
+      if (stat(path.c_str(), &st) || !wanted(st)) continue;
       Fd fd(static_cast<int>(syscall(SYS_pidfd_getfd, pidfd.get(), number, 0)));
-      std::uint64_t cookie = 0;
-      if (!fd.valid() || context_cookie(fd.get(), &cookie)) continue;
-      bool known = false;
-      for (std::uint64_t c : seen) known |= c == cookie;
-      if (known) continue;
-      seen.push_back(cookie);
-      if (int ret = function(fd.get(), device, path)) return ret;
+      if (!fd.valid()) continue;
+      if (int ret = function(fd.get(), st, path)) return ret;
     }
   }
   return kOk;
+}
+
+// The contexts of all processes in the pid namespace of `pid`, each once.
+template <typename Function>
+int for_each_context(int pid, Function function) {
+  std::set<std::uint64_t> seen;
+  return for_each_descriptor(
+      pid, [](const struct stat& st) { return !godwit_device_of(st).empty(); },
+      [&](int fd, const struct stat& st, const std::string& path) {
+        std::uint64_t cookie = 0;
+        if (context_cookie(fd, &cookie) || !seen.insert(cookie).second) return kOk;
+        return function(fd, godwit_device_of(st), path);
+      });
 }
 
 int sum_status(int pid, godwit_status_out* sum) {
@@ -356,6 +369,33 @@ int plan(const Options& options) {
   return error.empty() ? kOk : fail(options.directory + ": " + error);
 }
 
+int resume_rest(const Options& options) {
+  if (options.pid <= 0) return fail("--pid PID is missing");
+  if (!options.attempt) return fail("--attempt N is missing");
+  return for_each_context(options.pid, [&options](int fd, const std::string&, const std::string& path) {
+    const int ret = resume(fd, options.attempt);
+    // EPERM: it runs already.
+    return !ret || ret == -EPERM ? kOk : fail(path + ": cannot be resumed: " + std::strerror(-ret));
+  });
+}
+
+// CRIU takes sockets out of repair mode before it lets the tasks go: not if it is killed.
+int mend(const Options& options) {
+  if (options.pid <= 0) return fail("--pid PID is missing");
+  return for_each_descriptor(
+      options.pid, [](const struct stat& st) { return S_ISSOCK(st.st_mode); },
+      [](int fd, const struct stat&, const std::string& path) {
+        int repair = 0;
+        socklen_t length = sizeof(repair);
+        if (getsockopt(fd, SOL_TCP, TCP_REPAIR, &repair, &length) || !repair) return kOk;
+        repair = 0;
+        if (setsockopt(fd, SOL_TCP, TCP_REPAIR, &repair, sizeof(repair)))
+          return fail(path + ": TCP repair mode stays: " + std::strerror(errno));
+        std::printf("%s: out of TCP repair mode\n", path.c_str());
+        return kOk;
+      });
+}
+
 int show_status(const Options& options) {
   if (options.pid <= 0) return fail("--pid PID is missing");
   godwit_status_out sum;
@@ -397,6 +437,8 @@ int run(int argc, char** argv) {
       options.wait_seconds = std::atoi(value());
     else if (arg == "--reserve")
       options.reserve_seconds = std::atoi(value());
+    else if (arg == "--attempt")
+      options.attempt = static_cast<std::uint32_t>(std::strtoul(value(), nullptr, 10));
     else if (arg == "--device")
       options.device = value();
     else if (arg[0] == '-')
@@ -422,6 +464,8 @@ int run(int argc, char** argv) {
   if (command == "commit" || command == "drop") return commit_or_drop(options);
   if (command == "list") return list(options);
   if (command == "status") return show_status(options);
+  if (command == "resume") return resume_rest(options);
+  if (command == "mend") return mend(options);
   return usage(command.empty() ? "a command is missing" : "unknown command " + command);
 }
 

@@ -369,21 +369,24 @@ int program_task(int pid, bool* complete) {
 int resume_all() {
   Gate gate;
   std::string error = gate.open();
+  godwit_info("ready: %u QPs", count_qps());
   if (error.empty()) error = gate.wait_for_go(count_qps());
   if (!error.empty()) {
     godwit_error("%s", error.c_str());
     gate.report("error " + error);
     return -ECANCELED;
   }
+  // What comes now is read by who has to find out how far a restore has got: docs/spec/checkpoint.md.
+  godwit_info("go: resuming %zu contexts", g_shared->contexts);
   for (std::size_t i = 0; i < g_shared->contexts; i++) {
     Fd context(fdstore_get(shared_contexts()[i].context_store - 1));
     if (int ret = resume(context.get(), attempt())) {
       gate.report(std::string("error RESUME: ") + strerror(-ret));
       return failed("cannot resume a context", ret);
     }
+    godwit_info("resumed: context %zu", i);
   }
   gate.report("resumed");
-  godwit_info("%zu contexts resumed", g_shared->contexts);
   return 0;
 }
 

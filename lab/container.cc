@@ -194,9 +194,21 @@ std::string Containers::pid_of(const std::string& name) {
   return "$(runc state " + name + " | sed -n 's/.*\"pid\": \\([0-9]*\\).*/\\1/p')";
 }
 
+std::string Containers::kill_tasks(const Container& c) {
+  const std::string cgroup = "/sys/fs/cgroup/" + c.name;
+  return "{ echo 1 > " + cgroup + "/cgroup.kill; } 2> /dev/null; runc delete --force " + c.name +
+         " 2> /dev/null; for i in $(seq 100); do rmdir " + cgroup + " 2> /dev/null; [ -d " + cgroup +
+         " ] || break; sleep 0.05; done";
+}
+
+// A CRIU that was killed leaves the cgroup file system mounted in the image's folder.
+std::string Containers::unmount_below(const std::string& folder) {
+  return "for m in $(awk '$2 ~ \"^" + folder + "/\" {print $2}' /proc/mounts | sort -r); do umount -l $m; done";
+}
+
 std::string Containers::wipe(const Container& c) {
-  return "runc delete --force " + c.name + " 2>/dev/null; ip netns del " + c.name + " 2>/dev/null; umount " +
-         folder(c) + "/root 2>/dev/null; rm -rf " + folder(c);
+  return "godwit-job kill " + c.name + "; " + kill_tasks(c) + "; ip netns del " + c.name + " 2>/dev/null; " +
+         unmount_below(folder(c)) + "; rm -rf --one-file-system " + folder(c);
 }
 
 std::string Containers::logs(const Container& c) const {

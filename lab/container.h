@@ -39,16 +39,25 @@ class Containers {
   void make_network(const Container& container, const std::string& guest, bool muted) const;
   void make_root(const Container& container, const std::string& guest) const;
   [[nodiscard]] static std::string folder(const Container& container);
-  // Pieces of shell for the guest: what yields the pid of its init; what removes all of it; what
-  // lets no frame of the namespace $ns in or out, and what ends that.
+  // Pieces of shell for the guest: what yields the pid of its init; what ends all its processes, also
+  // those that runc does not know; what removes all of it. The others can be run again: what lets no
+  // frame of the namespace $ns in or out, but for ARP if told so, and what ends that.
   [[nodiscard]] static std::string pid_of(const std::string& name);
+  [[nodiscard]] static std::string kill_tasks(const Container& container);
+  [[nodiscard]] static std::string unmount_below(const std::string& folder);
   [[nodiscard]] static std::string wipe(const Container& container);
   static constexpr const char* kMute =
-      "modprobe -a sch_ingress cls_matchall act_gact\n"
-      "tc -n $ns qdisc add dev eth0 clsact\n"
-      "tc -n $ns filter add dev eth0 ingress matchall action drop\n"
-      "tc -n $ns filter add dev eth0 egress matchall action drop\n";
-  static constexpr const char* kUnmute = "tc -n $ns qdisc del dev eth0 clsact\n";
+      "tc -n $ns qdisc show dev eth0 | grep -q clsact || {\n"
+      "  modprobe -a sch_ingress cls_matchall act_gact\n"
+      "  tc -n $ns qdisc add dev eth0 clsact\n"
+      "}\n"
+      "for way in ingress egress; do\n"
+      "  tc -n $ns filter replace dev eth0 $way prio 2 handle 1 protocol all matchall action drop\n"
+      "done\n";
+  static constexpr const char* kLetArpOut =
+      "tc -n $ns filter replace dev eth0 egress prio 1 handle 1 protocol arp matchall action pass\n";
+  static constexpr const char* kUnmute =
+      "if tc -n $ns qdisc show dev eth0 | grep -q clsact; then tc -n $ns qdisc del dev eth0 clsact; fi\n";
 
  private:
   class Lock;

@@ -28,6 +28,7 @@
 #include "error.h"
 #include "interrupt.h"
 #include "migrate.h"
+#include "move_journal.h"
 #include "plan.h"
 
 namespace {
@@ -277,14 +278,47 @@ int container(Lab& lab, Argv args, bool json) {
     return kOk;
   }
   catch_interrupts();
+  forget_move(lab, c.name);
   containers.remove(c);
   return kOk;
 }
 
+int recover_moves(Lab& lab, Argv args, bool json, const MoveOptions& options) {
+  if (args.size() > 1) throw Usage("migrate --recover [CONTAINER]");
+  if (args.empty()) args = MoveJournal::unfinished(lab.folder());
+  Json all = Json::array();
+  std::string failed;
+  for (const std::string& name : args) {
+    try {
+      const RecoverReport report = recover(lab, name, say, options);
+      all.push_back(to_json(report));
+      if (!json) {
+        std::cout << name << (report.moved ? " is complete at " : " goes on at ") << report.guest << "\n";
+      }
+    } catch (const Error& error) {
+      failed += (failed.empty() ? "" : "\n") + name + ": " + error.what();
+    }
+  }
+  if (!failed.empty()) throw Error(failed);
+  if (json) std::cout << all.dump() << "\n";
+  return kOk;
+}
+
 int move(Lab& lab, Argv args, bool json) {
-  if (args.size() != 2) throw Usage("migrate CONTAINER TO");
+  MoveOptions options;
+  options.step_seconds = number("--step-timeout", take_value(&args, "--step-timeout", "180"), 1, 3600);
+  for (std::string fault; !(fault = take_value(&args, "--fail-at", "")).empty();) {
+    try {
+      options.faults.push_back(parse_fault_point(fault));
+    } catch (const Error& error) {
+      throw Usage(error.what());
+    }
+  }
   catch_interrupts();
-  const MoveReport report = migrate(lab, args[0], args[1], [](const std::string& s) { say(s); });
+  if (take_flag(&args, "--recover")) return recover_moves(lab, args, json, options);
+  if (args.size() != 2) throw Usage("migrate CONTAINER TO");
+  const MoveReport report = migrate(lab, args[0], args[1], say, options);
+  if (!report.warning.empty()) say("warning: " + report.warning);
   if (json) {
     std::cout << to_json(report).dump() << "\n";
     return kOk;
@@ -346,7 +380,10 @@ const Command kCommands[] = {
     {"cp", "cp GUEST:PATH FILE | FILE GUEST:PATH", "copy a file", cp},
     {"container", "container start GUEST NAME -- CMD… | list | logs NAME | rm NAME",
      "containers with their own network namespace on the NIC", container},
-    {"migrate", "migrate CONTAINER TO", "move a container with its connections", move},
+    {"migrate", "migrate CONTAINER TO [--step-timeout SEC] [--fail-at STEP[@MARK][:HOW]]… | --recover [CONTAINER]",
+     "move a container with its connections; a step that takes longer (180 s) has failed;\n"
+     "      --recover: end the moves whose command is gone, at the one guest or at the other;\n"
+     "      --fail-at: for tests, what is to go wrong (docs/spec/lab.md)", move},
     {"capture", "capture GUEST FILE.pcap [--seconds N]", "what is on the wire of a guest's NIC", capture},
     {"demo", "demo [--output DIR] [--app verify|write-bw|send-bw|pingpong]… [--role client|server] [--moves N]",
      "three guests of its own; each program moves home → away → home under load, as client and as\n"

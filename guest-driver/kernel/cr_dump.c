@@ -4,6 +4,7 @@
  * its objects, and what becomes of it when the lease ends.
  */
 #include <linux/fdtable.h>
+#include <linux/pid_namespace.h>
 #include <linux/ptrace.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
@@ -22,6 +23,19 @@ struct godwit_note {
 
 /* ------------------------------------------------ processes */
 
+/* With the first process of its pid namespace it will die, though it may not know yet. */
+static bool godwit_namespace_lives(struct pid *pid)
+{
+	struct task_struct *reaper;
+	bool lives;
+
+	rcu_read_lock();
+	reaper = READ_ONCE(ns_of_pid(pid)->child_reaper);
+	lives = reaper && !(READ_ONCE(reaper->signal->flags) & SIGNAL_GROUP_EXIT);
+	rcu_read_unlock();
+	return lives;
+}
+
 static bool godwit_process_lives(struct pid *pid)
 {
 	struct task_struct *task = get_pid_task(pid, PIDTYPE_TGID);
@@ -31,7 +45,8 @@ static bool godwit_process_lives(struct pid *pid)
 		return false;
 	/* A fatal signal shows at once, also in a process that is being traced. */
 	lives = atomic_read(&task->signal->live) > 0 &&
-		!(READ_ONCE(task->signal->flags) & SIGNAL_GROUP_EXIT);
+		!(READ_ONCE(task->signal->flags) & SIGNAL_GROUP_EXIT) &&
+		godwit_namespace_lives(pid);
 	put_task_struct(task);
 	return lives;
 }

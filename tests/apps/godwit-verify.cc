@@ -49,6 +49,7 @@ struct Options {
   unsigned timeout = 16;
   unsigned mtu = 0;  // bytes; 0: what the port has
   bool events = false;
+  unsigned pause_ms = 0;
 };
 
 struct Header {
@@ -852,6 +853,10 @@ class Verify {
       post_all();
       if (!said_done_ && stopping_ && all_posted_completed()) say_done();
       if (said_done_ && all_heard()) break;
+      if (options_.pause_ms != 0) {
+        timespec pause = {0, static_cast<long>(options_.pause_ms) * 1'000'000};
+        nanosleep(&pause, nullptr);
+      }
       if (!got && options_.events) {
         sleep_for_events();
         housekeeping();
@@ -1005,6 +1010,7 @@ constexpr const char* kHelp =
     "  --timeout N      ACK timeout, 4.096 us << N (16)\n"
     "  --stall-limit S  a standstill this long is an error (600)\n"
     "  --events       * sleep for completion events instead of polling\n"
+    "  --pause MS     * sleep that long after each look at the completions: less load (0)\n"
     "  --mtu BYTES    * at most this path MTU\n"
     "  --port PORT    * of the TCP control connection (18517)\n"
     "  --device NAME  * RDMA device (the one that has the address)\n"
@@ -1019,6 +1025,7 @@ Options parse(int argc, char** argv) {
       {"qps", 1, nullptr, 'q'},    {"duration", 1, nullptr, 'D'},    {"size", 1, nullptr, 's'},
       {"window", 1, nullptr, 'w'}, {"seed", 1, nullptr, 'S'},        {"timeout", 1, nullptr, 't'},
       {"events", 0, nullptr, 'e'}, {"stall-limit", 1, nullptr, 'l'}, {"mtu", 1, nullptr, 'm'},
+      {"pause", 1, nullptr, 'P'},
       {"port", 1, nullptr, 'p'},   {"device", 1, nullptr, 'd'},      {"gid-index", 1, nullptr, 'g'},
       {"json", 1, nullptr, 'j'},   {"help", 0, nullptr, 'h'},        {nullptr, 0, nullptr, 0}};
   for (int c; (c = getopt_long(argc, argv, "h", longs, nullptr)) != -1;) {
@@ -1048,6 +1055,9 @@ Options parse(int argc, char** argv) {
         break;
       case 'e':
         options.events = true;
+        break;
+      case 'P':
+        options.pause_ms = static_cast<unsigned>(parse_number("--pause", optarg, 0, 999));
         break;
       case 'm':
         options.mtu = static_cast<unsigned>(parse_number("--mtu", optarg, 256, 4096));

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// A move that fails, at each of its steps and in each way that the lab can bring about: the program is
+// at home as if nothing had happened, or complete at the destination, and nothing else is left over.
+#include <signal.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "command.h"
+#include "container.h"
+#include "error.h"
+
+namespace godwit::vm {
+namespace {
+
+using lab::Container;
+using lab::Containers;
+
+constexpr int kKilled = 128 + SIGKILL;
+
+struct Case {
+  const char* name;
+  std::vector<std::string> faults;
+  int code;           // of godwit migrate
+  std::string guest;  // where the program is afterwards, maybe after --recover
+  std::string says;   // on stderr
+};
+
+// One connection for all cases: what one of them damages shows at the latest in the next one, and
+// in the verdict at the end. Beside it a TCP connection of the same container, whose every line counts.
+class Failures : public testing::TestWithParam<Case> {
+ protected:
+  static void SetUpTestSuite() {
+    const Containers containers(the_lab());
+    ticks_ = launch(kPeer, "exec socat -u TCP-LISTEN:7777,reuseaddr CREATE:/tmp/ticks");
+    wait_for_listener(kPeer, 7777);
+    Containers(the_lab()).start(kPeer, "server", {"godwit-verify", "--events", "--pause", "10", "--json", "-"});
+    const std::string server = lab::container_ip(containers.find("server").number);
+    wait_for("server", "waiting on port");
+    Containers(the_lab()).start(
+        kHome, "client",
+        {"bash", "-c", "(n=0; while sleep 0.3; do echo $((n += 1)); done | socat -u - TCP:" + ip_of(kPeer) + ":7777) &\n"
+         "exec godwit-verify --events --pause 10 --qps 2 --window 16 --size 4096 --duration 0 --json - " + server});
+    wait_for("client", "op/s");
+    for (const std::string& guest : kGuests) with_program_[guest] = remains(guest);
+  }
+
+  // Both ends say that all data was right, once and in order.
+  static void TearDownTestSuite() {
+    Containers containers(the_lab());
+    try {
+      const Container client = containers.find("client");
+      must(client.guest, "pkill -INT -x godwit-verify");
+      for (const char* name : {"client", "server"}) {
+        const Container c = containers.find(name);
+        for (int i = 0; i < 150 && containers.running(c); ++i) usleep(200'000);
+        const std::string log = containers.logs(c);
+        EXPECT_NE(log.find("verdict: good"), std::string::npos) << name << "\n" << log;
+        EXPECT_EQ(containers.exit_code(c), 0) << name << "\n" << log;
+      }
+      // Every line of the TCP connection has come, once and in order.
+      ticks_->wait(20);
+      EXPECT_EQ(must(kPeer, "awk '$1 != NR' /tmp/ticks | head; rm /tmp/ticks"), "");
+    } catch (const std::exception& error) {
+      ADD_FAILURE() << error.what();
+    }
+    for (const Container& c : containers.list()) {
+      (void)godwit({"container", "rm", c.name});
+    }
+    ticks_.reset();
+  }
+
+  void TearDown() override {
+    for (const std::string& guest : kGuests) {
+      std::string now;
+      for (int i = 0; i < 20 && (now = remains(guest)) != with_program_[guest]; ++i) usleep(300'000);
+      EXPECT_EQ(with_program_[guest], now) << guest << " is not as it was before the test";
+    }
+    EXPECT_FALSE(std::filesystem::exists(lab_folder() + "/moves/client"));
+    EXPECT_TRUE(std::filesystem::is_empty(lab_folder() + "/share"));
+  }
+
+  static std::string log_file(const Container& c) { return Containers::folder(c) + "/root/var/log/container"; }
+
+  static void wait_for(const std::string& name, const std::string& text) {
+    const Container c = Containers(the_lab()).find(name);
+    must(c.guest, "for i in $(seq 300); do grep -q '" + text + "' " + log_file(c) + " && exit 0; sleep 0.1; done; cat " +
+                      log_file(c) + "; exit 1");
+  }
+
+  // Two more lines of figures at either end, without an error, and more lines over TCP.
+  static void expect_all_goes_on() {
+    for (const char* name : {"client", "server"}) {
+      const Container c = Containers(the_lab()).find(name);
+      EXPECT_NO_THROW(must(c.guest, "log=" + log_file(c) + "; n=$(grep -c op/s $log)\n"
+                                    "for i in $(seq 300); do [ $(grep -c op/s $log) -gt $((n + 1)) ] && break; sleep 0.1; done\n"
+                                    "tail -n 1 $log | grep -q ', 0 errors' && [ $i -lt 300 ] || { tail $log; exit 1; }")) << name;
+    }
+    EXPECT_NO_THROW(must(kPeer, "n=$(wc -l < /tmp/ticks); for i in $(seq 200); do [ $(wc -l < /tmp/ticks) -gt $((n + 1)) ] && "
+                                "exit 0; sleep 0.1; done; tail -n 2 /tmp/ticks; exit 1")) << "TCP";
+    EXPECT_EQ(must(kPeer, "awk '$1 != NR' /tmp/ticks | head -n 3"), "");
+  }
+
+  static std::map<std::string, std::string> with_program_;
+  static std::unique_ptr<Process> ticks_;
+};
+
+std::map<std::string, std::string> Failures::with_program_;
+std::unique_ptr<Process> Failures::ticks_;
+
+TEST_P(Failures, LoseNothing) {
+  const Case& c = GetParam();
+  const bool hangs = std::string(c.name).find("Hang") != std::string::npos;
+  Argv command = {"migrate", "client", kAway, "--step-timeout", hangs ? "20" : "120"};
+  for (const std::string& fault : c.faults) command.insert(command.end(), {"--fail-at", fault});
+  const HostResult result = godwit(command, 300);
+  ASSERT_EQ(result.code, c.code) << result.err;
+  EXPECT_NE(result.err.find(c.says), std::string::npos) << result.err;
+  if (c.code == kKilled) {
+    EXPECT_TRUE(std::filesystem::exists(lab_folder() + "/moves/client"));
+    EXPECT_TRUE(fails_saying(godwit({"migrate", "client", kAway}), "was not finished: godwit migrate --recover"));
+    const HostResult recovered = godwit({"migrate", "--recover"}, 300);
+    EXPECT_EQ(recovered.code, 0) << recovered.err;
+    EXPECT_EQ(recovered.out, std::string("client ") + (c.guest == kHome ? "goes on at " : "is complete at ") + c.guest + "\n");
+  } else if (c.guest == kHome) {
+    EXPECT_NE(result.err.find("It goes on at home."), std::string::npos) << result.err;
+  }
+  ASSERT_EQ(Containers(the_lab()).find("client").guest, c.guest) << result.err;
+  expect_all_goes_on();
+  if (c.guest == kHome) return;
+  const HostResult back = godwit({"migrate", "client", kHome}, 300);
+  EXPECT_EQ(back.code, 0) << back.err;
+  expect_all_goes_on();
+}
+
+std::string name_of(const testing::TestParamInfo<Case>& info) { return info.param.name; }
+
+INSTANTIATE_TEST_SUITE_P(
+    At, Failures,
+    testing::Values(
+        Case{"DumpError", {"checkpoint:error"}, 1, kHome, "step checkpoint: runc checkpoint failed"},
+        Case{"DumpDiskFull", {"checkpoint:full"}, 1, kHome, "No space left on device"},
+        Case{"DumpKilledAtNetworkLock", {"checkpoint@Lock network:kill"}, 1, kHome, "step checkpoint"},
+        Case{"DumpKilledAtFiles", {"checkpoint@Dumping opened files:kill"}, 1, kHome, "step checkpoint"},
+        Case{"DumpKilledAtPages", {"checkpoint@Dumping pages:kill"}, 1, kHome, "step checkpoint"},
+        Case{"DumpKilledWhenComplete", {"checkpoint@Writing stats:kill"}, 1, kHome, "step checkpoint"},
+        Case{"CopyDiskFull", {"copy:full"}, 1, kHome, "No space left on device"},
+        Case{"CopyCut", {"copy:cut"}, 1, kHome, "step copy"},
+        Case{"CopyCorrupt", {"copy:corrupt"}, 1, kHome, "step copy"},
+        Case{"RestoreError", {"restore:error"}, 1, kHome, "step restore"},
+        Case{"RestoreKilledAtFork", {"restore@Creating process using clone3:kill"}, 1, kHome, "step restore"},
+        Case{"RestoreKilledAtGate", {"restore@godwit: ready:kill"}, 1, kHome, "step"},
+        Case{"HandOverError", {"hand-over:error"}, 1, kHome, "step hand-over"},
+        Case{"GoRefused", {"go:error"}, 1, kHome, "the orchestrator gave up"},
+        Case{"GoKilled", {"go@godwit: resumed:kill"}, 0, kAway, "warning"},
+        Case{"LabKilledInPrepare", {"prepare:kill"}, kKilled, kHome, ""},
+        Case{"LabKilledInCheckpoint", {"checkpoint:lab"}, kKilled, kHome, ""},
+        Case{"LabKilledInRestore", {"restore:lab"}, kKilled, kHome, ""},
+        Case{"LabKilledInHandOver", {"hand-over:kill"}, kKilled, kHome, ""},
+        Case{"LabKilledInGo", {"go@godwit: resumed:lab"}, kKilled, kAway, ""},
+        Case{"LabKilledInCommit", {"commit:kill"}, kKilled, kAway, ""},
+        Case{"LabKilledInRollBack", {"copy:error", "roll-back:kill"}, kKilled, kHome, ""}),
+    name_of);
+
+INSTANTIATE_TEST_SUITE_P(
+    Full, Failures,
+    testing::Values(
+        Case{"PreflightError", {"preflight:error"}, 1, kHome, "step preflight"},
+        Case{"PrepareError", {"prepare:error"}, 1, kHome, "step prepare"},
+        Case{"DumpKilledAtSeize", {"checkpoint@Seized task:kill"}, 1, kHome, "step checkpoint"},
+        Case{"DumpKilledAtMappings", {"checkpoint@Collecting mappings:kill"}, 1, kHome, "step checkpoint"},
+        Case{"DumpKilledAtCore", {"checkpoint@Dumping core:kill"}, 1, kHome, "step checkpoint"},
+        Case{"DumpHang", {"checkpoint:hang"}, 1, kHome, "not done within 20 s"},
+        Case{"CopyError", {"copy:error"}, 1, kHome, "step copy"},
+        Case{"CopyKilled", {"copy:kill"}, 1, kHome, "step copy"},
+        Case{"CopyHang", {"copy:hang"}, 1, kHome, "not done within 20 s"},
+        Case{"RestoreKilledAtDescriptors", {"restore@Receive fd for:kill"}, 1, kHome, "step restore"},
+        Case{"RestoreKilledAtContext", {"restore@godwit: context:kill"}, 1, kHome, "step restore"},
+        Case{"RestoreKilledAtMemory", {"restore:kill"}, 1, kHome, "step restore"},
+        Case{"RestoreKilledAtPostRestore", {"restore@Running post-restore:kill"}, 1, kHome, "step restore"},
+        Case{"RestoreHang", {"restore:hang"}, 1, kHome, "not done within 20 s"},
+        Case{"HandOverHang", {"hand-over:hang"}, 1, kHome, "step go"},  // the gate times out
+        Case{"GoKilledAtOnce", {"go:kill"}, 0, kAway, "warning"},
+        Case{"GoKilledAtTheEnd", {"go@Restore finished:kill"}, 0, kAway, ""},
+        Case{"GoHang", {"go:hang"}, 0, kAway, "warning"},
+        Case{"CommitError", {"commit:error"}, 1, kAway, "It runs at away"},
+        Case{"LabKilledInPreflight", {"preflight:kill"}, kKilled, kHome, ""},
+        Case{"LabKilledInCopy", {"copy:lab"}, kKilled, kHome, ""},
+        Case{"LabKilledAtGate", {"restore@godwit: ready:lab"}, kKilled, kHome, ""},
+        Case{"LabKilledInGoAtOnce", {"go:lab"}, kKilled, kAway, ""}),
+    name_of);
+
+// The destination's VM dies; home, or its peer, does not notice.
+class GuestFails : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    if (getenv("GODWIT_TEST_LAB") != nullptr) GTEST_SKIP() << "this lab is to stay up";
+    the_lab();
+  }
+  void TearDown() override {
+    if (getenv("GODWIT_TEST_LAB") == nullptr) (void)godwit({"down"});
+  }
+};
+
+TEST_P(GuestFails, WhileAContainerMovesThere) {
+  const auto server = launch(kPeer, "exec godwit-verify --events --pause 10");
+  wait_for_listener(kPeer, 18517);
+  Containers containers(the_lab());
+  const Container c = containers.start(kHome, "client", {"godwit-verify", "--events", "--pause", "10", "--qps", "2", "--window", "16",
+                                                         "--duration", "0", ip_of(kPeer)});
+  const std::string log = Containers::folder(c) + "/root/var/log/container";
+  must(kHome, "for i in $(seq 300); do grep -q op/s " + log + " && exit 0; sleep 0.1; done; exit 1");
+  const HostResult result = godwit({"migrate", "client", kAway, "--fail-at", GetParam()}, 300);
+  EXPECT_EQ(result.code, 1) << result.err;
+  EXPECT_NE(result.err.find("It goes on at home."), std::string::npos) << result.err;
+  const std::string before = containers.logs(c);
+  sleep(4);
+  EXPECT_GT(containers.logs(c).size(), before.size());
+  EXPECT_EQ(must(kHome, "godwit-cr list; ls -A /run/godwit"), "");
+  must(kHome, "pkill -INT -x godwit-verify");
+  const ExecResult served = server->wait(60);
+  EXPECT_EQ(served.code, 0) << served.out;
+  EXPECT_NE(served.out.find("verdict: good"), std::string::npos) << served.out;
+}
+
+INSTANTIATE_TEST_SUITE_P(FullAt, GuestFails,
+                         testing::Values("checkpoint:guest", "copy:guest", "restore:guest", "hand-over:guest"),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           name = name.substr(0, name.find(':'));
+                           std::erase(name, '-');
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace godwit::vm
