@@ -210,11 +210,13 @@ Reply Device::load_qp(const godwit_cmd_state& in) {
   loaded.log2_sq_depth = qp->log2_sq_depth;
   loaded.log2_rq_depth = qp->log2_rq_depth;
   if (transport::load_qp(loaded, now_ns_, state) != nullptr) return refused;
-  // The tombstone that it is to replace must be of the same connection.
+  // The tombstone that it is to replace must be of the same connection. One that was made before
+  // RTS has no send PSN yet.
   const QueuePair* tombstone = qpns_.find(qp->qpn)->tombstone;
-  if (tombstone != nullptr && (tombstone->attr.dest_qpn != loaded.attr.dest_qpn ||
-                               tombstone->attr.sq_psn != loaded.attr.sq_psn ||
-                               tombstone->attr.rq_psn != loaded.attr.rq_psn)) {
+  if (tombstone != nullptr &&
+      (tombstone->attr.dest_qpn != loaded.attr.dest_qpn ||
+       (tombstone->mig.entered_rts && tombstone->attr.sq_psn != loaded.attr.sq_psn) ||
+       tombstone->attr.rq_psn != loaded.attr.rq_psn)) {
     return refused;
   }
   if (loaded.attr.max_rd_atomic > config_.max_rd_atomic ||

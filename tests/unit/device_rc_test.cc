@@ -2,6 +2,9 @@
 //
 // RC through the whole device: rings, completions, events, and what becomes of
 // them when a CQ breaks, a doorbell lies or the VM is saved.
+#include <cstring>
+
+#include "transport/snapshot.h"
 #include "unit/pair.h"
 
 namespace godwit::test {
@@ -262,6 +265,33 @@ TEST_F(DeviceRc, QpInErrorIsSavedAndLoaded) {
   EXPECT_TRUE(m.attach(GODWIT_STATE_QP, 1, p.qp[0].qpn, p.qp[0].buffer).ok());
   EXPECT_TRUE(m.resume(GODWIT_SCOPE_QP, p.qp[0].qpn, 1).ok());
   EXPECT_EQ(p.status(0), GODWIT_QP_STATUS_ERROR);
+}
+
+// Back home, where it has been stopped before it had entered RTS.
+TEST_F(DeviceRc, TombstoneOfBeforeRtsGivesWayToItsQpInRts) {
+  Pair p(m);
+  const ConnectOptions options;
+  Pair::must(m.to_init(p.qp[0], options));
+  Pair::must(m.to_rtr(p.qp[0], options, {Pair::gid(), Pair::kMac, p.qp[1].qpn, Pair::psn(1)}));
+  Pair::must(m.scope(GODWIT_CMD_STOP, GODWIT_SCOPE_QP, p.qp[0].qpn));
+  std::vector<std::uint8_t> bytes;
+  Pair::must(m.save_object(GODWIT_STATE_QP, 1, p.qp[0].qpn, &bytes));
+  Pair::must(m.tombstone(p.qp[0].qpn, 77));
+  Pair::must(m.create_qp(&p.qp[0], true, 77));
+  const auto load = [&](std::uint32_t rq_psn) {
+    godwit_qp_state state;
+    std::memcpy(&state, bytes.data(), sizeof(state));
+    state.attr.status = state.attr.cur_status = GODWIT_QP_STATUS_RTS;
+    state.entered = 3;
+    state.attr.sq_psn = state.initial_sq_psn = state.sq_first_psn = {9};
+    state.una_psn = state.next_psn = state.high_psn = {9};
+    state.attr.rq_psn = state.initial_rq_psn = {rq_psn};
+    state.header.crc32 = {transport::state_crc(&state, sizeof(state))};
+    std::memcpy(bytes.data(), &state, sizeof(state));
+    return m.load_object(GODWIT_STATE_QP, 1, p.qp[0].qpn, bytes, 0).status;
+  };
+  EXPECT_EQ(load(Pair::psn(1) + 1), GODWIT_CMD_STATUS_BAD_IMAGE) << "of another connection";
+  EXPECT_EQ(load(Pair::psn(1)), GODWIT_CMD_STATUS_OK);
 }
 
 TEST_F(DeviceRc, SentPacketsAreTraced) {
