@@ -6,7 +6,7 @@ CXX := $(CCACHE) g++
 CC := $(CCACHE) gcc
 CXXFLAGS_COMMON := -std=c++20 -Wall -Wextra -Werror -MMD -MP
 CORE_INCLUDES := -Iqemu-device -Iqemu-device/include -Iabi
-SANITIZE := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined
+SANITIZE := -O2 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined
 
 CORE_SOURCES := $(wildcard qemu-device/wire/*.cc qemu-device/transport/*.cc \
 	qemu-device/resources/*.cc qemu-device/device/*.cc)

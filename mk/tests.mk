@@ -2,7 +2,7 @@
 #
 # Tests: unit and simulator here, sanitized; vm in real guests.
 
-SEEDS ?= 1000
+SEEDS ?= 10000
 
 UNIT_OBJECTS := $(patsubst %.cc,$(B)/san/%.o,$(wildcard tests/unit/*.cc tests/support/*.cc))
 SIM_OBJECTS := $(patsubst %.cc,$(B)/san/%.o,$(wildcard tests/sim/*.cc tests/support/*.cc))
@@ -89,6 +89,13 @@ check-glue: $(B)/tests/glue
 	@scripts/run-tests $<
 check-sim: $(B)/tests/sim
 	@GODWIT_SIM_SEEDS=$(SEEDS) scripts/run-tests $<
+
+# As many seeds as one likes; the interrupt key ends it, with what has been done so far.
+FIRST ?= 1
+.PHONY: sim
+sim: $(B)/tests/sim
+	@$< --gtest_filter=Simulation.Seeds --seeds=$(SEEDS) --first=$(FIRST) --progress
+
 check-vm: all $(B)/tests/vm
 	@scripts/run-tests $(B)/tests/vm
 

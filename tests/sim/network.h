@@ -5,9 +5,11 @@
 #define GODWIT_TESTS_SIM_NETWORK_H
 
 #include <cstdint>
+#include <cstring>
+#include <functional>
 #include <map>
 #include <queue>
-#include <random>
+#include <span>
 #include <vector>
 
 #include "support/machine.h"
@@ -18,19 +20,33 @@ using test::Frame;
 using test::Mac;
 using test::Machine;
 
+// SplitMix64 (Steele, Lea, Flood 2014).
 class Rng {
  public:
-  explicit Rng(std::uint64_t seed) : engine_(seed) {}
-  std::uint64_t next() { return engine_(); }
+  explicit Rng(std::uint64_t seed) : state_(seed * 0x9e3779b97f4a7c15) {}
+  std::uint64_t next() {
+    std::uint64_t z = state_ += 0x9e3779b97f4a7c15;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+    return z ^ (z >> 31);
+  }
   // 0 … n - 1
-  std::uint64_t below(std::uint64_t n) { return engine_() % n; }
+  std::uint64_t below(std::uint64_t n) { return next() % n; }
   std::uint64_t between(std::uint64_t low, std::uint64_t high) {
     return low + below(high - low + 1);
   }
   bool chance(unsigned percent) { return below(100) < percent; }
+  void fill(std::span<std::uint8_t> bytes) {
+    while (!bytes.empty()) {
+      const std::uint64_t word = next();
+      const std::size_t n = bytes.size() < 8 ? bytes.size() : 8;
+      std::memcpy(bytes.data(), &word, n);
+      bytes = bytes.subspan(n);
+    }
+  }
 
  private:
-  std::mt19937_64 engine_;
+  std::uint64_t state_;
 };
 
 struct NetworkFaults {
@@ -49,21 +65,30 @@ class Network {
   void learn(const Mac& mac, Machine* machine) { ports_[mac] = machine; }
 
   void send(const Frame& frame) {
-    if (rng_->below(1000) < faults_.loss_per_mille) return;
+    const std::uint64_t number = sent_++;
+    if (number == lose_) return;
+    if (faults_.loss_per_mille != 0 && rng_->below(1000) < faults_.loss_per_mille) return;
     enqueue(frame);
-    if (rng_->below(1000) < faults_.duplicate_per_mille) enqueue(frame);
+    if (faults_.duplicate_per_mille != 0 && rng_->below(1000) < faults_.duplicate_per_mille) {
+      enqueue(frame);
+    }
   }
+
+  // Exactly this one, counted from 0, is lost.
+  void lose(std::uint64_t number) { lose_ = number; }
+  std::uint64_t sent() const { return sent_; }
 
   std::uint64_t next_time() const { return queue_.empty() ? UINT64_MAX : queue_.top().time; }
 
   // Delivers one frame that is due.
   void deliver() {
-    const InFlight in_flight = queue_.top();
+    // It leaves the queue with the next statement.
+    const Frame frame = std::move(const_cast<InFlight&>(queue_.top()).frame);
     queue_.pop();
     Mac mac;
-    std::copy_n(in_flight.frame.begin(), 6, mac.begin());
+    std::copy_n(frame.begin(), 6, mac.begin());
     const auto port = ports_.find(mac);
-    if (port != ports_.end()) port->second->receive(in_flight.frame);
+    if (port != ports_.end()) port->second->receive(frame);
   }
 
  private:
@@ -87,6 +112,8 @@ class Network {
   std::map<Mac, Machine*> ports_;
   std::priority_queue<InFlight> queue_;
   std::uint64_t order_ = 0;
+  std::uint64_t sent_ = 0;
+  std::uint64_t lose_ = UINT64_MAX;
 };
 
 }  // namespace godwit::sim

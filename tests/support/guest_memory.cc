@@ -8,7 +8,9 @@
 
 namespace godwit::test {
 
-GuestMemory::GuestMemory(std::size_t pages, std::uint64_t seed) : bytes_(pages * kPage) {
+GuestMemory::GuestMemory(std::size_t pages, std::uint64_t seed)
+    : size_(pages * kPage), bytes_(static_cast<std::uint8_t*>(std::calloc(pages, kPage))) {
+  if (bytes_ == nullptr) __builtin_trap();
   // The first eighth is for contiguous pieces.
   const std::size_t first = pages / 8;
   contiguous_end_ = kBase;
@@ -21,15 +23,15 @@ std::uint64_t GuestMemory::page() {
   if (free_.empty()) __builtin_trap();
   const std::uint64_t addr = free_.back();
   free_.pop_back();
-  std::memset(bytes_.data() + (addr - kBase), 0, kPage);
+  std::memset(bytes_.get() + (addr - kBase), 0, kPage);
   return addr;
 }
 
 std::uint64_t GuestMemory::contiguous(std::size_t length) {
   const std::uint64_t addr = contiguous_end_;
   contiguous_end_ += (length + kPage - 1) / kPage * kPage;
-  if (contiguous_end_ - kBase > bytes_.size() / 8) __builtin_trap();
-  std::memset(bytes_.data() + (addr - kBase), 0, length);
+  if (contiguous_end_ - kBase > size_ / 8) __builtin_trap();
+  std::memset(bytes_.get() + (addr - kBase), 0, length);
   return addr;
 }
 

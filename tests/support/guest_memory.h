@@ -6,7 +6,9 @@
 #define GODWIT_TESTS_SUPPORT_GUEST_MEMORY_H
 
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -20,17 +22,16 @@ class GuestMemory {
   explicit GuestMemory(std::size_t pages, std::uint64_t seed = 1);
 
   bool contains(std::uint64_t addr, std::size_t length) const {
-    return addr >= kBase && addr - kBase <= bytes_.size() &&
-           length <= bytes_.size() - (addr - kBase);
+    return addr >= kBase && addr - kBase <= size_ && length <= size_ - (addr - kBase);
   }
   bool read(std::uint64_t addr, void* to, std::size_t length) const {
     if (!contains(addr, length)) return false;
-    std::memcpy(to, bytes_.data() + (addr - kBase), length);
+    std::memcpy(to, bytes_.get() + (addr - kBase), length);
     return true;
   }
   bool write(std::uint64_t addr, const void* from, std::size_t length) {
     if (!contains(addr, length)) return false;
-    std::memcpy(bytes_.data() + (addr - kBase), from, length);
+    std::memcpy(bytes_.get() + (addr - kBase), from, length);
     return true;
   }
   template <typename T>
@@ -51,7 +52,12 @@ class GuestMemory {
   void free_page(std::uint64_t addr) { free_.push_back(addr); }
 
  private:
-  std::vector<std::uint8_t> bytes_;
+  struct Free {
+    void operator()(std::uint8_t* bytes) const { std::free(bytes); }
+  };
+
+  std::size_t size_;
+  std::unique_ptr<std::uint8_t[], Free> bytes_;  // of calloc: what is not used costs nothing
   std::vector<std::uint64_t> free_;
   std::uint64_t contiguous_end_;
 };

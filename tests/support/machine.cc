@@ -115,7 +115,9 @@ godwit_host_ops Machine::host_ops(Machine* machine) {
     }
   };
   ops.raise_interrupt = [](void* opaque, unsigned vector) {
-    ++static_cast<Machine*>(opaque)->interrupts.at(vector);
+    auto* m = static_cast<Machine*>(opaque);
+    ++m->interrupts.at(vector);
+    m->interrupted_ = true;
   };
   ops.kick = [](void* opaque) { static_cast<Machine*>(opaque)->kicked_ = true; };
   ops.trace = [](void* opaque, godwit_trace_event event, std::uint64_t a, std::uint64_t b,
@@ -129,6 +131,7 @@ godwit_host_ops Machine::host_ops(Machine* machine) {
 Machine::Machine(const godwit_device_config& config, std::uint64_t* clock, std::size_t pages)
     : config_(config),
       clock_(clock != nullptr ? clock : &own_clock_),
+      pages_(pages),
       memory_(pages, config.seed) {
   const godwit_host_ops ops = host_ops(this);
   device_ = godwit_device_new(&config, &ops);
@@ -150,6 +153,18 @@ const char* Machine::load(const std::vector<std::uint8_t>& state) {
   must(device_ != nullptr);
   kicked_ = true;
   return godwit_device_load(device_, now(), state.data(), state.size());
+}
+
+void Machine::replace() {
+  godwit_device_free(device_);
+  const godwit_host_ops ops = host_ops(this);
+  device_ = godwit_device_new(&config_, &ops);
+  must(device_ != nullptr);
+  memory_ = GuestMemory(pages_, config_.seed);
+  cmd_sq_ = cmd_cq_ = mailbox_ = 0;
+  list_pages_.clear();
+  eqs_ = {};
+  kicked_ = interrupted_ = false;
 }
 
 void Machine::enable(std::uint32_t log2_depth) {

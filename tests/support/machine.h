@@ -12,6 +12,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "godwit_cmd.h"
@@ -163,6 +164,8 @@ class Machine {
   // wrong with the bytes.
   std::vector<std::uint8_t> save() const;
   const char* load(const std::vector<std::uint8_t>& state);
+  // The VM has died, and a new one has been started in its place: nothing is left.
+  void replace();
   std::uint64_t next_deadline() const { return godwit_device_next_deadline(device_); }
   void receive(const Frame& frame) {
     godwit_device_receive_frame(device_, now(), frame.data(), frame.size());
@@ -172,6 +175,8 @@ class Machine {
   std::deque<Frame> sent;
   std::function<void(godwit_trace_event, const std::array<std::uint64_t, 4>&)> on_trace;
   std::array<unsigned, 64> interrupts{};
+  // Whether there was any since the last time.
+  bool take_interrupts() { return std::exchange(interrupted_, false); }
   std::uint64_t dma_refused_from = UINT64_MAX;  // bus addresses from here on fail
 
   // Objects. Those that cannot fail here trap.
@@ -237,9 +242,11 @@ class Machine {
   const godwit_device_config config_;
   std::uint64_t own_clock_ = 0;
   std::uint64_t* clock_;
+  const std::size_t pages_;
   GuestMemory memory_;
   godwit_device* device_ = nullptr;
   bool kicked_ = false;
+  bool interrupted_ = false;
   std::uint64_t cmd_sq_ = 0;
   std::uint64_t cmd_cq_ = 0;
   std::uint32_t cmd_log2_depth_ = 0;
