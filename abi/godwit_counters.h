@@ -71,7 +71,9 @@
 #define GODWIT_COUNTER_RC_ACKS_SENT		57	/* tx_acks | acknowledgements sent, NAKs excluded */
 #define GODWIT_COUNTER_RC_NAKS_SENT		58	/* tx_naks | NAKs sent, RNR and NAK_STOPPED excluded */
 #define GODWIT_COUNTER_RC_RNR_NAKS_SENT		59	/* tx_rnr_naks | RNR NAKs sent */
-#define GODWIT_COUNTER_COUNT			60
+#define GODWIT_COUNTER_RX_REDIRECT		60	/* rx_redirect | of the RESUMEs received, those of a tombstone: REDIRECT */
+#define GODWIT_COUNTER_TX_REDIRECT		61	/* tx_redirect | REDIRECT sent by tombstones */
+#define GODWIT_COUNTER_COUNT			62
 
 #include "godwit_abi_check.h"
 #endif /* GODWIT_COUNTERS_H */

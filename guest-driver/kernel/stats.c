@@ -66,4 +66,6 @@ const struct rdma_stat_desc godwit_counter_descs[GODWIT_COUNTER_COUNT] = {
 	[GODWIT_COUNTER_RC_ACKS_SENT].name = "tx_acks",
 	[GODWIT_COUNTER_RC_NAKS_SENT].name = "tx_naks",
 	[GODWIT_COUNTER_RC_RNR_NAKS_SENT].name = "tx_rnr_naks",
+	[GODWIT_COUNTER_RX_REDIRECT].name = "rx_redirect",
+	[GODWIT_COUNTER_TX_REDIRECT].name = "tx_redirect",
 };

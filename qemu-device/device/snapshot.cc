@@ -28,7 +28,7 @@ using transport::Status;
 namespace {
 
 constexpr std::uint32_t kMagic = 0x4d564447;  // "GDVM"
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;
 constexpr std::uint64_t kLongestTimer = 5'000'000ULL * 1'000'000'000;  // a ttl of 2^32 ms, and more
 constexpr std::uint64_t kMillisecond = 1'000'000;
 
@@ -144,6 +144,7 @@ struct Device::Snapshot {
     a(qp.sq_noted_producer)(qp.pending_events)(qp.move);
     transport::Migration& m = qp.mig;
     a(m.stopped)(m.tombstone)(m.unloaded)(m.loaded)(m.last_attempt)(m.answered)(m.resume_interval);
+    a(m.redirects)(m.successor_epoch)(m.successor.gid)(m.successor.mac);
     a(qp.resp.syndrome)(qp.resp.answer_psn);
   }
 
@@ -374,7 +375,7 @@ struct Device::Snapshot {
         (fatal != 0 && answer != static_cast<std::uint8_t>(transport::Answer::kNak)) ||
         qp.resp.answer_psn > wire::kPsnMask || !deadline_of(ttl, &qp.ttl_deadline_ns) ||
         (ttl != GODWIT_NO_DEADLINE && !m.tombstone) || waiting != qp.restore ||
-        (m.unloaded && m.loaded) || (m.loaded && !m.stopped) ||
+        (m.unloaded && m.loaded) || (m.loaded && !m.stopped) || (m.redirects && !m.tombstone) ||
         (m.tombstone && (!m.stopped || waiting)) || qp.log2_sq_depth > 15 ||
         (qp.log2_rq_depth > 15 && qp.log2_rq_depth != kNoReceiveQueue)) {
       return false;
@@ -396,6 +397,9 @@ struct Device::Snapshot {
     loaded.mig.loaded = m.loaded;
     loaded.mig.last_attempt = m.last_attempt;
     loaded.mig.answered = m.answered;
+    loaded.mig.redirects = m.redirects;
+    loaded.mig.successor_epoch = m.successor_epoch;
+    loaded.mig.successor = m.successor;
     loaded.mig.resume_interval =
         std::clamp(m.resume_interval, 4 * kMillisecond, 1000 * kMillisecond);
     loaded.resp.syndrome = qp.resp.syndrome;

@@ -2,6 +2,7 @@
 //
 // Stop, pause, resume: docs/spec/migration.md.
 #include <algorithm>
+#include <cstddef>
 #include <limits>
 
 #include "transport/internal.h"
@@ -48,7 +49,8 @@ void send_resume_to(const Context& c, const wire::Path& path, std::uint32_t qpn,
 }
 
 // To the peer; and with HOME to every other place that this QP has been at since a RESUME was
-// acknowledged, if it can be reached from the present GID.
+// acknowledged, if it can be reached from the present GID. A tombstone may be of before RTS, so
+// that it knows the receive PSN only.
 void send_resume(const Context& c) {
   const Qp& qp = c.qp;
   wire::Path path = path_to_peer(c);
@@ -58,24 +60,25 @@ void send_resume(const Context& c) {
     if (place.gid == qp.own.gid || is_ipv4(place.gid) != qp.own_ipv4) continue;
     path.dgid = place.gid;
     path.dmac = place.mac;
-    send_resume_to(c, path, qp.qpn, resume_flags(qp) | wire::kMigHome);
+    send_resume_to(c, path, qp.qpn, wire::kMigRtr | wire::kMigHome);
   }
 }
 
-void send_resume_ack(const Context& c, const wire::Packet& packet, std::uint32_t initial_psn) {
+// To the new address, which the AV has already. Of a REDIRECT too: as if its RESUME had come itself.
+void send_resume_ack(const Context& c, const wire::MigEth& mig, std::uint32_t initial_psn) {
   Qp& qp = c.qp;
   TokenInput input;
   input.type = TokenType::kResumeAck;
-  input.flags = packet.h.mig.flags;
+  input.flags = mig.flags & wire::kMigRtr;
   input.mover_qpn = qp.attr.dest_qpn;
   input.peer_qpn = qp.qpn;
   input.initial_psn = initial_psn;
-  input.epoch = packet.h.mig.epoch;
-  input.mover_gid = packet.path.sgid;
+  input.epoch = mig.epoch;
+  input.mover_gid = qp.attr.dgid;
   wire::Headers h = headers(c, wire::kResumeAck, qp.resp.expected);
   h.aeth = {wire::kSyndromeAck, qp.resp.msn};
-  h.mig.flags = packet.h.mig.flags;
-  h.mig.epoch = packet.h.mig.epoch;
+  h.mig.flags = input.flags;
+  h.mig.epoch = mig.epoch;
   h.mig.token = token(input);
   wire::FrameBuilder frame(path_to_peer(c), h, 0);
   c.count(GODWIT_COUNTER_TX_RESUME_ACK);
@@ -91,18 +94,77 @@ void back_to_una(const Context& c) {
   if (outstanding(c.qp) && rnr == kOff) arm_ack_timer(c);
 }
 
-void move_address(const Context& c, const wire::Packet& packet) {
+void move_address(const Context& c, const wire::Gid& gid, const wire::Mac& mac) {
   Qp& qp = c.qp;
-  qp.attr.dgid = packet.path.sgid;
-  qp.attr.dmac = packet.path.smac;
+  qp.attr.dgid = gid;
+  qp.attr.dmac = mac;
   qp.mig.paused = false;
   qp.mig.pause_deadline = kOff;
   back_to_una(c);
+  // What was told to the old address may not have arrived.
+  if (qp.mig.resuming) send_resume_to(c, path_to_peer(c), qp.attr.dest_qpn, resume_flags(qp));
+}
+
+// Too many wrong tokens lately: nothing is looked at for a while.
+bool rate_limited(const Context& c) {
+  Migration& mig = c.qp.mig;
+  if (c.now - mig.bad_token_window >= kSecond) {
+    mig.bad_token_window = c.now;
+    mig.bad_tokens = 0;
+  }
+  if (mig.bad_tokens <= kBadTokensPerSecond) return false;
+  c.count(GODWIT_COUNTER_RESUME_RATE_LIMITED);
+  return true;
+}
+
+bool token_good(const Context& c, const TokenInput& input, std::uint64_t got) {
+  if (token(input) == got) return true;
+  // Those beyond the limit are followed by a second of silence.
+  if (++c.qp.mig.bad_tokens > kBadTokensPerSecond) c.qp.mig.bad_token_window = c.now;
+  c.count(GODWIT_COUNTER_RESUME_BAD_TOKEN);
+  return false;
+}
+
+// The token of a RESUME of the peer that has come from, or names, this place. False, and counted,
+// if it is wrong or cannot be known.
+bool peer_token_good(const Context& c, const wire::MigEth& mig, const wire::Redirect& place,
+                     std::uint32_t* initial_psn) {
+  const Qp& qp = c.qp;
+  const bool rtr = (mig.flags & wire::kMigRtr) != 0;
+  if (rtr && !qp.mig.entered_rts) {
+    // Its receive PSN is our send PSN, which is not known yet: it will ask again.
+    c.count(GODWIT_COUNTER_RESUME_BAD_TOKEN);
+    return false;
+  }
+  *initial_psn = rtr ? qp.attr.sq_psn : qp.attr.rq_psn;
+  TokenInput input;
+  input.flags = mig.flags;
+  input.mover_qpn = qp.attr.dest_qpn;
+  input.peer_qpn = qp.qpn;
+  input.initial_psn = *initial_psn;
+  input.epoch = mig.epoch;
+  input.mover_gid = place.gid;
+  input.mover_mac = place.mac;
+  return token_good(c, input, mig.token);
+}
+
+// Somewhere a packet can be sent to. A MAC of zero would have to be resolved: not in this version.
+bool can_be_reached(const Qp& qp, const wire::Redirect& place) {
+  constexpr std::uint8_t kGroup = 1;
+  const bool no_mac = std::all_of(place.mac.begin(), place.mac.end(), [](auto b) { return b == 0; });
+  const std::size_t from = qp.own_ipv4 ? 12 : 0;
+  const bool no_gid =
+      std::all_of(place.gid.begin() + from, place.gid.end(), [](auto b) { return b == 0; });
+  const bool multicast =
+      qp.own_ipv4 ? place.gid[12] >= 224 : place.gid[0] == 0xff;
+  return is_ipv4(place.gid) == qp.own_ipv4 && !no_mac && (place.mac[0] & kGroup) == 0 && !no_gid &&
+         !multicast;
 }
 
 void on_resume(const Context& c, const wire::Packet& packet) {
   Qp& qp = c.qp;
   const wire::MigEth& mig = packet.h.mig;
+  wire::Redirect place{packet.path.sgid, packet.path.smac};
   c.count(GODWIT_COUNTER_RX_RESUME);
   if (!packet.has_mig_eth) {
     // MigrOS's own RESUME: no token, no epoch; only where the user asks for it.
@@ -111,61 +173,101 @@ void on_resume(const Context& c, const wire::Packet& packet) {
       return;
     }
     c.count(GODWIT_COUNTER_RESUME_ACCEPTED);
-    move_address(c, packet);
+    move_address(c, place.gid, place.mac);
     return;
   }
-  if (mig.version != wire::kMigVersion || (mig.flags & ~wire::kMigRtr) != 0 || mig.reserved != 0 ||
-      !packet.payload.empty()) {
-    // HOME is for tombstones, REDIRECT is not in this version.
+  const bool redirect = (mig.flags & wire::kMigRedirect) != 0;
+  if (redirect) c.count(GODWIT_COUNTER_RX_REDIRECT);
+  // HOME is for tombstones.
+  constexpr std::uint8_t kFlags = wire::kMigRtr | wire::kMigRedirect;
+  if (mig.version != wire::kMigVersion || (mig.flags & ~kFlags) != 0 || mig.reserved != 0 ||
+      (redirect ? !wire::get_redirect(packet.payload, &place) : !packet.payload.empty())) {
     c.count(GODWIT_COUNTER_RESUME_BAD_VERSION);
     return;
   }
-  if (packet.path.ipv4 != qp.own_ipv4) {
+  if (packet.path.ipv4 != qp.own_ipv4 || (redirect && !can_be_reached(qp, place))) {
     c.count(GODWIT_COUNTER_RESUME_BAD_ADDRESS);
     return;
   }
-  if (c.now - qp.mig.bad_token_window >= kSecond) {
-    qp.mig.bad_token_window = c.now;
-    qp.mig.bad_tokens = 0;
-  }
-  if (qp.mig.bad_tokens > kBadTokensPerSecond) {
-    c.count(GODWIT_COUNTER_RESUME_RATE_LIMITED);
-    return;
-  }
-  const bool rtr = (mig.flags & wire::kMigRtr) != 0;
-  if (rtr && !qp.mig.entered_rts) {
-    // Its receive PSN is our send PSN, which is not known yet: it will ask again.
-    c.count(GODWIT_COUNTER_RESUME_BAD_TOKEN);
-    return;
-  }
-  const std::uint32_t initial_psn = rtr ? qp.attr.sq_psn : qp.attr.rq_psn;
-  TokenInput input;
-  input.flags = mig.flags;
-  input.mover_qpn = qp.attr.dest_qpn;
-  input.peer_qpn = qp.qpn;
-  input.initial_psn = initial_psn;
-  input.epoch = mig.epoch;
-  input.mover_gid = packet.path.sgid;
-  if (token(input) != mig.token) {
-    // Those beyond the limit are followed by a second of silence.
-    if (++qp.mig.bad_tokens > kBadTokensPerSecond) qp.mig.bad_token_window = c.now;
-    c.count(GODWIT_COUNTER_RESUME_BAD_TOKEN);
-    return;
-  }
+  std::uint32_t initial_psn = 0;
+  if (rate_limited(c) || !peer_token_good(c, mig, place, &initial_psn)) return;
   if (mig.epoch < qp.mig.peer_epoch ||
-      (mig.epoch == qp.mig.peer_epoch && packet.path.sgid != qp.attr.dgid)) {
+      (mig.epoch == qp.mig.peer_epoch && place.gid != qp.attr.dgid)) {
     c.count(GODWIT_COUNTER_RESUME_STALE_EPOCH);
     return;
   }
   qp.mig.peer_extended = true;
   if (mig.epoch == qp.mig.peer_epoch) {
-    send_resume_ack(c, packet, initial_psn);
+    send_resume_ack(c, mig, initial_psn);
     return;
   }
   qp.mig.peer_epoch = mig.epoch;
   c.count(GODWIT_COUNTER_RESUME_ACCEPTED);
-  move_address(c, packet);
-  send_resume_ack(c, packet, initial_psn);
+  move_address(c, place.gid, place.mac);
+  send_resume_ack(c, mig, initial_psn);
+}
+
+// A RESUME with HOME: this tombstone's QP tells where it is now.
+void on_home(const Context& c, const wire::Packet& packet) {
+  Qp& qp = c.qp;
+  const wire::MigEth& mig = packet.h.mig;
+  const wire::Redirect place{packet.path.sgid, packet.path.smac};
+  c.count(GODWIT_COUNTER_RX_RESUME);
+  if (mig.version != wire::kMigVersion || mig.reserved != 0 || !packet.payload.empty() ||
+      mig.flags != (wire::kMigHome | wire::kMigRtr)) {
+    c.count(GODWIT_COUNTER_RESUME_BAD_VERSION);
+    return;
+  }
+  if (packet.path.ipv4 != qp.own_ipv4 || !can_be_reached(qp, place)) {
+    c.count(GODWIT_COUNTER_RESUME_BAD_ADDRESS);
+    return;
+  }
+  if (rate_limited(c)) return;
+  TokenInput input;
+  input.flags = mig.flags;
+  input.mover_qpn = qp.qpn;
+  input.peer_qpn = qp.attr.dest_qpn;
+  input.initial_psn = qp.attr.rq_psn;
+  input.epoch = mig.epoch;
+  input.mover_gid = place.gid;
+  if (!token_good(c, input, mig.token)) return;
+  if (mig.epoch <= std::max(qp.mig.own_epoch, qp.mig.successor_epoch)) {
+    if (mig.epoch < qp.mig.successor_epoch || !qp.mig.redirects) {
+      c.count(GODWIT_COUNTER_RESUME_STALE_EPOCH);
+    }
+    return;
+  }
+  qp.mig.redirects = true;
+  qp.mig.successor_epoch = mig.epoch;
+  qp.mig.successor = {place.gid, place.mac};
+}
+
+// What a tombstone that knows its successor answers. `packet` is a request or a RESUME of the peer.
+void send_redirect(const Context& c, const wire::Packet& packet) {
+  Qp& qp = c.qp;
+  const wire::Redirect successor{qp.mig.successor.gid, qp.mig.successor.mac};
+  TokenInput input;
+  input.flags = wire::kMigRedirect | resume_flags(qp);
+  input.mover_qpn = qp.qpn;
+  input.peer_qpn = qp.attr.dest_qpn;
+  input.initial_psn = qp.mig.entered_rts ? qp.attr.sq_psn : qp.attr.rq_psn;
+  input.epoch = qp.mig.successor_epoch;
+  input.mover_gid = successor.gid;
+  input.mover_mac = successor.mac;
+  wire::Headers h = headers(c, wire::kResume, qp.resp.expected);
+  h.ack_request = true;
+  h.aeth = {wire::kSyndromeAck, qp.resp.msn};
+  h.mig.flags = input.flags;
+  h.mig.epoch = input.epoch;
+  h.mig.token = token(input);
+  wire::Path path = path_to_peer(c);
+  path.dgid = packet.path.sgid;
+  path.dmac = packet.path.smac;
+  wire::FrameBuilder frame(path, h, wire::kRedirectBytes);
+  wire::put_redirect(successor, frame.payload());
+  c.count(GODWIT_COUNTER_TX_REDIRECT);
+  ++qp.mig.answered;
+  transmit(c, frame, 0);
 }
 
 void on_resume_ack(const Context& c, const wire::Packet& packet) {
@@ -229,21 +331,32 @@ void on_extension(const Context& c, const wire::Packet& packet) {
 
 void answer_stopped(const Context& c, const wire::Packet& packet) {
   Qp& qp = c.qp;
-  const bool request =
-      packet.info().role == wire::Role::kRequest || packet.h.opcode == wire::kResume;
-  if (!request) {
+  const wire::MigEth& mig = packet.h.mig;
+  const bool resume = packet.h.opcode == wire::kResume;
+  const bool with_mig = resume && packet.has_mig_eth;
+  // Its own successor tells a tombstone where it is, and gets no answer.
+  if (with_mig && (mig.flags & wire::kMigHome) != 0 && qp.mig.tombstone && qp.receives()) {
+    on_home(c, packet);
+    return;
+  }
+  // Answered: requests and RESUMEs of the peer, but no response, no HOME and no REDIRECT; and only
+  // to a NIC with the extension: to a stock one the syndrome would be fatal, it meets silence and
+  // its own retries.
+  const bool of_tombstone = with_mig && (mig.flags & (wire::kMigHome | wire::kMigRedirect)) != 0;
+  if ((packet.info().role != wire::Role::kRequest && !resume) || of_tombstone ||
+      !packet.h.extended || !qp.receives()) {
     c.count(GODWIT_COUNTER_STOPPED_DROPS);
     return;
   }
-  // A tombstone does not answer its own successor.
-  if (packet.h.opcode == wire::kResume && packet.has_mig_eth &&
-      (packet.h.mig.flags & wire::kMigHome) != 0) {
-    c.count(GODWIT_COUNTER_STOPPED_DROPS);
-    return;
-  }
-  // To a stock NIC the syndrome would be fatal: silence, and its own retries.
-  if (!packet.h.extended || !qp.receives()) {
-    c.count(GODWIT_COUNTER_STOPPED_DROPS);
+  if (qp.mig.redirects) {
+    // A request has come from the peer's address; a RESUME has to prove whose it is.
+    std::uint32_t initial_psn = 0;
+    if (resume && (!with_mig || rate_limited(c) ||
+                   !peer_token_good(c, mig, {packet.path.sgid, {}}, &initial_psn))) {
+      c.count(GODWIT_COUNTER_STOPPED_DROPS);
+      return;
+    }
+    send_redirect(c, packet);
     return;
   }
   wire::Headers h = headers(c, wire::kAcknowledge, qp.resp.expected);
@@ -346,6 +459,8 @@ void make_tombstone(Qp& qp) {
   qp.mig.pause_deadline = qp.mig.resume_deadline = kOff;
   for (Slot& slot : qp.resp.slots) slot.in_progress = false;
   qp.resp.answer = Answer::kNone;
+  // The wrong tokens of its life are not its own.
+  qp.mig.bad_tokens = 0;
 }
 
 }  // namespace godwit::transport

@@ -170,7 +170,11 @@ struct Migration {
   std::uint32_t bad_tokens = 0;
   std::array<Place, kMaxPlaces> places{};
   std::uint32_t place_count = 0;
-  std::uint32_t answered = 0;  // NAK_STOPPED sent as a tombstone
+  // tombstone: answers sent, and where the QP is now, once it has told
+  std::uint32_t answered = 0;
+  bool redirects = false;
+  std::uint32_t successor_epoch = 0;
+  Place successor{};
   // STOP of a QP in Error waits for the flush of what was posted by then
   bool stop_wanted = false;
   std::uint16_t stop_sq = 0;

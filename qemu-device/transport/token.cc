@@ -66,14 +66,17 @@ std::uint64_t token(const TokenInput& input) {
   big(key.data(), input.mover_qpn);
   big(key.data() + 4, input.peer_qpn);
   big(key.data() + 8, input.initial_psn);
-  std::array<std::uint8_t, 32> message{};
+  // Of a REDIRECT the MAC is in the packet, not of the packet: it is signed as well.
+  const bool redirect = (input.flags & wire::kMigRedirect) != 0;
+  std::array<std::uint8_t, 40> message{};
   message[0] = static_cast<std::uint8_t>(input.type);
   message[1] = input.flags;
   big(message.data() + 4, input.mover_qpn);
   big(message.data() + 8, input.peer_qpn);
   big(message.data() + 12, input.epoch);
   std::copy(input.mover_gid.begin(), input.mover_gid.end(), message.begin() + 16);
-  return siphash(key, message);
+  std::copy(input.mover_mac.begin(), input.mover_mac.end(), message.begin() + 32);
+  return siphash(key, {message.data(), redirect ? message.size() : std::size_t{32}});
 }
 
 }  // namespace godwit::transport

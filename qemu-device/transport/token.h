@@ -28,6 +28,7 @@ struct TokenInput {
   std::uint32_t initial_psn = 0;  // mover's send PSN, or its receive PSN with flag RTR
   std::uint32_t epoch = 0;
   wire::Gid mover_gid{};
+  wire::Mac mover_mac{};  // of a REDIRECT only
 };
 
 [[nodiscard]] std::uint64_t token(const TokenInput& input);

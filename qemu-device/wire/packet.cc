@@ -88,6 +88,19 @@ Gid get_gid(const std::uint8_t* ip, bool ipv4, bool source) {
 
 }  // namespace
 
+void put_redirect(const Redirect& redirect, std::span<std::uint8_t> bytes) {
+  std::copy(redirect.gid.begin(), redirect.gid.end(), bytes.begin());
+  std::copy(redirect.mac.begin(), redirect.mac.end(), bytes.begin() + 16);
+  std::fill_n(bytes.begin() + 22, 2, std::uint8_t{0});
+}
+
+bool get_redirect(std::span<const std::uint8_t> bytes, Redirect* redirect) {
+  if (bytes.size() != kRedirectBytes || bytes[22] != 0 || bytes[23] != 0) return false;
+  std::copy_n(bytes.begin(), 16, redirect->gid.begin());
+  std::copy_n(bytes.begin() + 16, 6, redirect->mac.begin());
+  return true;
+}
+
 bool roce_destination(std::span<const std::uint8_t> frame, Gid* dgid) {
   Layout layout;
   if (!find_layout(frame, &layout)) return false;

@@ -62,6 +62,16 @@ struct MigEth {
   std::uint64_t token = 0;
 };
 
+// Behind the MigETH of a REDIRECT: where the mover is now.
+inline constexpr std::size_t kRedirectBytes = 24;
+struct Redirect {
+  Gid gid{};
+  Mac mac{};
+};
+void put_redirect(const Redirect& redirect, std::span<std::uint8_t> bytes);
+// False if it is not one: length, reserved bytes.
+[[nodiscard]] bool get_redirect(std::span<const std::uint8_t> bytes, Redirect* redirect);
+
 struct Headers {
   std::uint8_t opcode = 0;
   bool solicited = false;

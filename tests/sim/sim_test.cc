@@ -207,7 +207,7 @@ TEST(Simulation, Seeds) {
               " abandoned restores, %" PRIu64 " machines died, %" PRIu64 " STOPs refused, %" PRIu64
               " early drops, %" PRIu64 " VM snapshots; %" PRIu64
               " packets, %" PRIu64 " sent again, %" PRIu64 " duplicates, %" PRIu64
-              " out of sequence, %" PRIu64 " NAK_STOPPED, %" PRIu64 " RESUME accepted, %" PRIu64
+              " out of sequence, %" PRIu64 " NAK_STOPPED, %" PRIu64 " RESUME accepted, %" PRIu64 " REDIRECT, %" PRIu64
               " probes; causes: %" PRIu64 " NAKs, %" PRIu64 " RNR NAKs, %" PRIu64 " implied, %" PRIu64
               " timeouts\n",
               outcome.done, outcome.interrupted ? ", interrupted" : "", t.operations, t.moves,
@@ -215,7 +215,8 @@ TEST(Simulation, Seeds) {
               t.refused, t.early_drops, t.snapshots, total(GODWIT_COUNTER_TX_RDMA_PACKETS),
               total(GODWIT_COUNTER_RETRANSMISSIONS), total(GODWIT_COUNTER_DUPLICATE_REQUEST),
               total(GODWIT_COUNTER_OUT_OF_SEQUENCE), total(GODWIT_COUNTER_TX_NAK_STOPPED),
-              total(GODWIT_COUNTER_RESUME_ACCEPTED), total(GODWIT_COUNTER_PROBES),
+              total(GODWIT_COUNTER_RESUME_ACCEPTED), total(GODWIT_COUNTER_TX_REDIRECT),
+              total(GODWIT_COUNTER_PROBES),
               total(GODWIT_COUNTER_PACKET_SEQ_ERR), total(GODWIT_COUNTER_RNR_NAK_RETRY_ERR),
               total(GODWIT_COUNTER_IMPLIED_NAK_SEQ_ERR),
               total(GODWIT_COUNTER_LOCAL_ACK_TIMEOUT_ERR));
@@ -230,7 +231,7 @@ TEST(Simulation, Seeds) {
         GODWIT_COUNTER_OUT_OF_SEQUENCE, GODWIT_COUNTER_RNR_NAK_RETRY_ERR,
         GODWIT_COUNTER_TX_NAK_STOPPED, GODWIT_COUNTER_RESUME_ACCEPTED, GODWIT_COUNTER_PROBES,
         GODWIT_COUNTER_TOMBSTONES_EXPIRED, GODWIT_COUNTER_RESUME_STALE_EPOCH,
-        GODWIT_COUNTER_RESUME_ACK_UNEXPECTED, GODWIT_COUNTER_NAK_STOPPED_IGNORED}) {
+        GODWIT_COUNTER_RX_REDIRECT, GODWIT_COUNTER_RESUME_ACK_UNEXPECTED, GODWIT_COUNTER_NAK_STOPPED_IGNORED}) {
     EXPECT_GT(total(counter), 0u) << "counter " << counter;
   }
 }

@@ -2,9 +2,11 @@
 //
 // RC through the whole device: rings, completions, events, and what becomes of
 // them when a CQ breaks, a doorbell lies or the VM is saved.
+#include <algorithm>
 #include <cstring>
 
 #include "transport/snapshot.h"
+#include "transport/token.h"
 #include "unit/pair.h"
 
 namespace godwit::test {
@@ -338,6 +340,44 @@ TEST_F(DeviceRc, VmSnapshotGoesOnWhereItWas) {
   Pair::must(m.scope(GODWIT_CMD_UNSTOP, GODWIT_SCOPE_QP, p.qp[1].qpn));
   Pair::must(m.set_status(p.qp[0].qpn, GODWIT_QP_STATUS_RTS));
   EXPECT_NE(m.next_deadline(), GODWIT_NO_DEADLINE) << "the probe";
+}
+
+// What a tombstone has been told is kept.
+TEST_F(DeviceRc, VmSnapshotKeepsWhereATombstonesQpIs) {
+  Pair p(m);
+  p.connect();
+  Pair::must(m.scope(GODWIT_CMD_STOP, GODWIT_SCOPE_QP, p.qp[1].qpn));
+  Pair::must(m.tombstone(p.qp[1].qpn, 77));
+  const Gid there = ipv4_gid(10, 77, 0, 3);
+  transport::TokenInput input;
+  input.flags = wire::kMigHome | wire::kMigRtr;
+  input.mover_qpn = p.qp[1].qpn;
+  input.peer_qpn = p.qp[0].qpn;
+  input.initial_psn = Pair::psn(0);
+  input.epoch = 1;
+  input.mover_gid = there;
+  wire::Headers h;
+  h.opcode = wire::kResume;
+  h.extended = true;
+  h.dest_qpn = p.qp[1].qpn;
+  h.mig.flags = input.flags;
+  h.mig.epoch = 1;
+  h.mig.token = transport::token(input);
+  wire::Path path;
+  path.ipv4 = true;
+  path.sgid = there;
+  path.smac = {2, 0, 0, 0, 0, 3};
+  path.dgid = Pair::gid();
+  path.dmac = Pair::kMac;
+  wire::FrameBuilder frame(path, h, 0);
+  const auto bytes = frame.finish();
+  m.receive({bytes.begin(), bytes.end()});
+  ASSERT_EQ(m.load(m.save()), nullptr);
+  p.send(p.work(GODWIT_WR_WRITE));  // loopback; follows at once
+  EXPECT_EQ(p.counter(GODWIT_COUNTER_TX_REDIRECT), 1u);
+  EXPECT_EQ(p.counter(GODWIT_COUNTER_RESUME_ACCEPTED), 1u);
+  ASSERT_FALSE(m.sent.empty());
+  EXPECT_TRUE(std::equal(path.smac.begin(), path.smac.end(), m.sent.front().begin()));
 }
 
 TEST_F(DeviceRc, VmSnapshotIsCheckedLikeHostileInput) {

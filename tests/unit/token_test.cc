@@ -52,5 +52,21 @@ TEST(TokenVectors, Ipv6AndLastEpoch) {
   EXPECT_EQ(token(input), 0xa96c08344e179fb2U);
 }
 
+// The MAC of a REDIRECT is signed too.
+TEST(TokenVectors, Redirect) {
+  TokenInput input = first();
+  input.flags = wire::kMigRedirect;
+  input.epoch = 2;
+  input.mover_gid = ipv4(10, 77, 1, 3);
+  input.mover_mac = {0x52, 0x54, 0x00, 0x67, 0x01, 0x03};
+  EXPECT_EQ(token(input), 0xe4d16c07f814bc24U);
+  input.mover_mac[5] = 4;
+  EXPECT_NE(token(input), 0xe4d16c07f814bc24U);
+  input.flags = 0;
+  const std::uint64_t of_resume = token(input);
+  input.mover_mac = {};
+  EXPECT_EQ(token(input), of_resume);
+}
+
 }  // namespace
 }  // namespace godwit::transport

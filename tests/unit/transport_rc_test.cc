@@ -6,6 +6,7 @@
 
 #include <cstring>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <random>
 #include <vector>
@@ -993,6 +994,265 @@ TEST(Migration, StateOfNoConnection) {
   state.reserved_end[63] = 1;
   state.header.crc32 = {state_crc(&state, sizeof(state))};
   EXPECT_NE(load_qp(c.qp, 0, state), nullptr);
+}
+
+// ------------------------------------------------------------ REDIRECT (section 5)
+
+void give_redirect(End& to, const End& from, std::uint64_t now, wire::Headers h,
+                   std::vector<std::uint8_t> payload) {
+  wire::Path path;
+  path.ipv4 = true;
+  path.sgid = from.gid_.gid;
+  path.smac = from.gid_.mac;
+  path.dgid = to.gid_.gid;
+  path.dmac = to.gid_.mac;
+  h.dest_qpn = to.qp.qpn;
+  h.extended = true;
+  wire::FrameBuilder frame(path, h, payload.size());
+  std::copy(payload.begin(), payload.end(), frame.payload().begin());
+  wire::Packet packet;
+  ASSERT_EQ(wire::parse(frame.finish(), &packet), wire::Parse::kOk);
+  on_packet(to.qp, to.ports, now, packet);
+}
+
+std::vector<std::uint8_t> bytes_of(const wire::Redirect& place) {
+  std::vector<std::uint8_t> bytes(wire::kRedirectBytes);
+  wire::put_redirect(place, bytes);
+  return bytes;
+}
+
+// A RESUME of `mover`, once at `place`, as its tombstone or itself signs it.
+wire::Headers signed_resume(const End& mover, std::uint8_t flags, std::uint32_t epoch,
+                            const wire::Redirect& place) {
+  TokenInput input;
+  input.flags = flags;
+  input.mover_qpn = mover.qp.qpn;
+  input.peer_qpn = mover.qp.attr.dest_qpn;
+  input.initial_psn = (flags & wire::kMigRtr) != 0 ? mover.qp.attr.rq_psn : mover.qp.attr.sq_psn;
+  input.epoch = epoch;
+  input.mover_gid = place.gid;
+  input.mover_mac = place.mac;
+  wire::Headers h;
+  h.opcode = wire::kResume;
+  h.mig.flags = flags;
+  h.mig.epoch = epoch;
+  h.mig.token = token(input);
+  return h;
+}
+
+wire::Redirect place_of(const End& end) { return {end.gid_.gid, end.gid_.mac}; }
+
+TEST(Redirect, TombstoneLearnsWhereItsQpIs) {
+  World w(1);
+  End there(3);
+  End later(4);
+  constexpr std::uint8_t kHome = wire::kMigHome | wire::kMigRtr;
+  w.b->qp.mig.own_epoch = 4;
+  ASSERT_EQ(stop(w.b->qp, w.b->ports, 0), StopResult::kOk);
+  make_tombstone(w.b->qp);
+  const wire::Headers request = send_only(w.b->qp.resp.expected);
+  const auto answer = [&](const wire::Headers& h, const End& from) {
+    give(*w.b, from, 0, h);
+    std::vector<std::uint8_t> frame;
+    EXPECT_LE(w.b->out.size(), 1U);
+    if (w.b->out.empty()) return std::pair(wire::Packet(), wire::Redirect());
+    frame = w.b->out.front();
+    w.b->out.clear();
+    wire::Packet packet;
+    EXPECT_EQ(wire::parse(frame, &packet), wire::Parse::kOk);
+    EXPECT_EQ(packet.path.dgid, from.gid_.gid);
+    EXPECT_EQ(packet.h.dest_qpn, w.b->qp.attr.dest_qpn);
+    wire::Redirect place;
+    if (packet.h.opcode == wire::kResume) {
+      EXPECT_TRUE(wire::get_redirect(packet.payload, &place));
+      EXPECT_EQ(packet.h.mig.flags, wire::kMigRedirect);
+      EXPECT_EQ(packet.h.mig.token,
+                signed_resume(*w.b, wire::kMigRedirect, packet.h.mig.epoch, place).mig.token);
+    }
+    packet.payload = {};
+    return std::pair(packet, place);
+  };
+
+  // Not before it has been told, and not by somebody else, by a QP in another role or of before.
+  wire::Headers home = signed_resume(*w.b, kHome, 5, place_of(there));
+  ++home.mig.token;
+  EXPECT_EQ(answer(home, there).first.h.opcode, 0);
+  EXPECT_EQ(w.b->counters[GODWIT_COUNTER_RESUME_BAD_TOKEN], 1U);
+  home = signed_resume(*w.b, kHome, 5, place_of(later));
+  EXPECT_EQ(answer(home, there).first.h.opcode, 0);  // of another place
+  EXPECT_EQ(w.b->counters[GODWIT_COUNTER_RESUME_BAD_TOKEN], 2U);
+  home = signed_resume(*w.b, wire::kMigHome, 5, place_of(there));
+  EXPECT_EQ(answer(home, there).first.h.opcode, 0);
+  EXPECT_EQ(w.b->counters[GODWIT_COUNTER_RESUME_BAD_VERSION], 1U);
+  home = signed_resume(*w.b, kHome, 4, place_of(there));
+  EXPECT_EQ(answer(home, there).first.h.opcode, 0);
+  EXPECT_EQ(w.b->counters[GODWIT_COUNTER_RESUME_STALE_EPOCH], 1U);
+  EXPECT_EQ(answer(request, *w.a).first.h.aeth.syndrome, wire::kNakStopped);
+
+  home = signed_resume(*w.b, kHome, 5, place_of(there));
+  EXPECT_EQ(answer(home, there).first.h.opcode, 0);  // HOME is not answered
+  auto [redirect, place] = answer(request, *w.a);
+  EXPECT_EQ(redirect.h.opcode, wire::kResume);
+  EXPECT_EQ(redirect.h.mig.epoch, 5U);
+  EXPECT_EQ(place.gid, there.gid_.gid);
+  EXPECT_EQ(place.mac, there.gid_.mac);
+  // A peer that has moved as well has to prove who it is.
+  wire::Headers resume = signed_resume(*w.a, 0, 9, place_of(later));
+  EXPECT_EQ(answer(resume, later).first.h.opcode, wire::kResume);
+  ++resume.mig.token;
+  EXPECT_EQ(answer(resume, later).first.h.opcode, 0);
+  // No answer to what is an answer.
+  EXPECT_EQ(answer(acknowledge(w.b->qp.req.una), *w.a).first.h.opcode, 0);
+  give_redirect(*w.b, *w.a, 0, signed_resume(*w.a, wire::kMigRedirect, 9, place_of(later)),
+                bytes_of(place_of(later)));
+  EXPECT_TRUE(w.b->out.empty());
+
+  // It moves on; an older news that comes late changes nothing.
+  (void)answer(signed_resume(*w.b, kHome, 7, place_of(later)), later);
+  (void)answer(signed_resume(*w.b, kHome, 6, place_of(there)), there);
+  EXPECT_EQ(answer(request, *w.a).second.gid, later.gid_.gid);
+  EXPECT_EQ(w.b->counters[GODWIT_COUNTER_TX_REDIRECT], 3U);
+}
+
+// A QP that was stopped in RTR does not know what its peer will know of it later.
+TEST(Redirect, TombstoneOfBeforeRts) {
+  World w(1);
+  End there(3);
+  w.b->qp.mig.entered_rts = false;
+  w.b->qp.attr.status = Status::kRtr;
+  ASSERT_EQ(stop(w.b->qp, w.b->ports, 0), StopResult::kOk);
+  make_tombstone(w.b->qp);
+  give(*w.b, there, 0, signed_resume(*w.b, wire::kMigHome | wire::kMigRtr, 1, place_of(there)));
+  give(*w.b, *w.a, 0, send_only(w.b->qp.resp.expected));
+  ASSERT_EQ(w.b->out.size(), 1U);
+  wire::Packet packet;
+  ASSERT_EQ(wire::parse(w.b->out.front(), &packet), wire::Parse::kOk);
+  EXPECT_EQ(packet.h.mig.flags, wire::kMigRedirect | wire::kMigRtr);
+  on_packet(w.a->qp, w.a->ports, 0, packet);
+  EXPECT_EQ(w.a->qp.attr.dgid, there.gid_.gid);
+}
+
+TEST(Redirect, LiveQpFollowsIt) {
+  World w(1);
+  End there(3);
+  w.a->post(plain(WrOpcode::kSend), 0);
+  (void)work(*w.a, 0);
+  give(*w.a, *w.b, 0, acknowledge(w.a->qp.req.una, wire::kNakStopped));
+  ASSERT_TRUE(w.a->qp.mig.paused);
+  const wire::Headers h = signed_resume(*w.b, wire::kMigRedirect, 3, place_of(there));
+  give_redirect(*w.a, *w.b, 0, h, bytes_of(place_of(there)));
+  EXPECT_FALSE(w.a->qp.mig.paused);
+  EXPECT_EQ(w.a->qp.attr.dgid, there.gid_.gid);
+  EXPECT_EQ(w.a->qp.attr.dmac, there.gid_.mac);
+  for (const auto& frame : w.a->out)
+    EXPECT_TRUE(std::equal(frame.begin(), frame.begin() + 6, there.gid_.mac.begin()));
+  auto out = work(*w.a, 0);
+  ASSERT_EQ(out.size(), 2U);
+  EXPECT_EQ(out[0].opcode, wire::kResumeAck);
+  EXPECT_EQ(out[0].mig.flags, 0);
+  TokenInput input;
+  input.type = TokenType::kResumeAck;
+  input.mover_qpn = w.b->qp.qpn;
+  input.peer_qpn = w.a->qp.qpn;
+  input.initial_psn = w.b->qp.attr.sq_psn;
+  input.epoch = 3;
+  input.mover_gid = there.gid_.gid;
+  EXPECT_EQ(out[0].mig.token, token(input));
+  EXPECT_EQ(out[1].opcode, wire::kSendOnly);
+  // Once more: its answer may have been lost.
+  give_redirect(*w.a, *w.b, 0, h, bytes_of(place_of(there)));
+  out = work(*w.a, 0);
+  ASSERT_EQ(out.size(), 1U);
+  EXPECT_EQ(out[0].opcode, wire::kResumeAck);
+  EXPECT_EQ(w.a->counters[GODWIT_COUNTER_RESUME_ACCEPTED], 1U);
+  EXPECT_EQ(w.a->counters[GODWIT_COUNTER_RX_REDIRECT], 2U);
+}
+
+// Both move at once: who hears where the other one is, tells it at once where itself is.
+TEST(Redirect, ResumingQpGoesOnThere) {
+  World w(1);
+  End there(3);
+  w.a->qp.mig.peer_extended = true;
+  ASSERT_EQ(stop(w.a->qp, w.a->ports, 0), StopResult::kOk);
+  w.a->qp.mig.loaded = true;
+  ASSERT_EQ(resume(w.a->qp, w.a->ports, 0, 1, false), ResumeResult::kOk);
+  (void)work(*w.a, 0);
+  give_redirect(*w.a, *w.b, 0, signed_resume(*w.b, wire::kMigRedirect, 3, place_of(there)),
+                bytes_of(place_of(there)));
+  EXPECT_TRUE(w.a->qp.mig.resuming);
+  const auto out = work(*w.a, 0);
+  ASSERT_EQ(out.size(), 2U);
+  EXPECT_EQ(out[0].opcode, wire::kResume);
+  EXPECT_EQ(out[0].mig.epoch, 1U);
+  EXPECT_EQ(out[1].opcode, wire::kResumeAck);
+  EXPECT_EQ(out[1].mig.epoch, 3U);
+}
+
+TEST(Redirect, WhatIsNotFollowed) {
+  World w(1);
+  const wire::Redirect good = {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 3},
+                               {2, 0, 0, 0, 0, 3}};
+  const QpAttributes before = w.a->qp.attr;
+  w.a->qp.mig.peer_epoch = 2;
+  struct Bad {
+    const char* what;
+    unsigned counter;
+    std::uint8_t flags = wire::kMigRedirect;
+    std::uint32_t epoch = 3;
+    std::function<void(wire::Redirect&)> before_token = [](auto&) {};
+    std::function<void(wire::Headers&, std::vector<std::uint8_t>&)> after = [](auto&, auto&) {};
+  };
+  const std::vector<Bad> all = {
+      {"no place", GODWIT_COUNTER_RESUME_BAD_VERSION, wire::kMigRedirect, 3, [](auto&) {},
+       [](auto&, auto& bytes) { bytes.clear(); }},
+      {"too short", GODWIT_COUNTER_RESUME_BAD_VERSION, wire::kMigRedirect, 3, [](auto&) {},
+       [](auto&, auto& bytes) { bytes.resize(20); }},
+      {"too long", GODWIT_COUNTER_RESUME_BAD_VERSION, wire::kMigRedirect, 3, [](auto&) {},
+       [](auto&, auto& bytes) { bytes.resize(28); }},
+      {"reserved", GODWIT_COUNTER_RESUME_BAD_VERSION, wire::kMigRedirect, 3, [](auto&) {},
+       [](auto&, auto& bytes) { bytes[23] = 1; }},
+      {"version", GODWIT_COUNTER_RESUME_BAD_VERSION, wire::kMigRedirect, 3, [](auto&) {},
+       [](auto& h, auto&) { h.mig.version = 2; }},
+      {"HOME", GODWIT_COUNTER_RESUME_BAD_VERSION, wire::kMigRedirect | wire::kMigHome},
+      {"flags", GODWIT_COUNTER_RESUME_BAD_VERSION, wire::kMigRedirect | 0x10},
+      {"a place without the flag", GODWIT_COUNTER_RESUME_BAD_VERSION, 0},
+      {"no MAC", GODWIT_COUNTER_RESUME_BAD_ADDRESS, wire::kMigRedirect, 3,
+       [](auto& place) { place.mac = {}; }},
+      {"group MAC", GODWIT_COUNTER_RESUME_BAD_ADDRESS, wire::kMigRedirect, 3,
+       [](auto& place) { place.mac[0] |= 1; }},
+      {"no GID", GODWIT_COUNTER_RESUME_BAD_ADDRESS, wire::kMigRedirect, 3,
+       [](auto& place) { place.gid[12] = place.gid[15] = 0; }},
+      {"IPv6", GODWIT_COUNTER_RESUME_BAD_ADDRESS, wire::kMigRedirect, 3,
+       [](auto& place) { place.gid[10] = 0; }},
+      {"multicast", GODWIT_COUNTER_RESUME_BAD_ADDRESS, wire::kMigRedirect, 3,
+       [](auto& place) { place.gid[12] = 239; }},
+      {"token", GODWIT_COUNTER_RESUME_BAD_TOKEN, wire::kMigRedirect, 3, [](auto&) {},
+       [](auto& h, auto&) { ++h.mig.token; }},
+      {"GID of another token", GODWIT_COUNTER_RESUME_BAD_TOKEN, wire::kMigRedirect, 3, [](auto&) {},
+       [](auto&, auto& bytes) { bytes[15] ^= 1; }},
+      {"MAC of another token", GODWIT_COUNTER_RESUME_BAD_TOKEN, wire::kMigRedirect, 3, [](auto&) {},
+       [](auto&, auto& bytes) { bytes[21] ^= 1; }},
+      {"old", GODWIT_COUNTER_RESUME_STALE_EPOCH, wire::kMigRedirect, 1},
+      {"same epoch, another place", GODWIT_COUNTER_RESUME_STALE_EPOCH, wire::kMigRedirect, 2},
+  };
+  for (const Bad& bad : all) {
+    wire::Redirect place = good;
+    bad.before_token(place);
+    wire::Headers h = signed_resume(*w.b, bad.flags, bad.epoch, place);
+    std::vector<std::uint8_t> bytes = bytes_of(place);
+    bad.after(h, bytes);
+    const std::uint64_t counted = w.a->counters[bad.counter];
+    give_redirect(*w.a, *w.b, 0, h, bytes);
+    EXPECT_EQ(w.a->counters[bad.counter], counted + 1) << bad.what;
+    EXPECT_EQ(w.a->qp.attr.dgid, before.dgid) << bad.what;
+    EXPECT_EQ(w.a->qp.attr.dmac, before.dmac) << bad.what;
+    EXPECT_TRUE(sent(*w.a).empty()) << bad.what;
+  }
+  // A stopped QP changes nothing and says nothing to it: who sent it will repeat.
+  ASSERT_EQ(stop(w.a->qp, w.a->ports, 0), StopResult::kOk);
+  give_redirect(*w.a, *w.b, 0, signed_resume(*w.b, wire::kMigRedirect, 3, good), bytes_of(good));
+  EXPECT_TRUE(sent(*w.a).empty());
+  EXPECT_EQ(w.a->counters[GODWIT_COUNTER_STOPPED_DROPS], 1U);
 }
 
 TEST(Token, ReferenceVectorsOfSipHash) {

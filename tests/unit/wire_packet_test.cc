@@ -116,6 +116,27 @@ TEST(Packet, EveryOpcodeSurvivesTheWire) {
   }
 }
 
+TEST(Packet, RedirectNamesAPlace) {
+  const Redirect place = {{0xfd, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15},
+                          {2, 0, 0, 0, 0, 9}};
+  Headers h;
+  h.opcode = kResume;
+  h.mig.flags = kMigRedirect;
+  FrameBuilder frame({}, h, kRedirectBytes);
+  put_redirect(place, frame.payload());
+  Packet packet;
+  ASSERT_EQ(parse(frame.finish(), &packet), Parse::kOk);
+  EXPECT_EQ(packet.h.mig.flags, kMigRedirect);
+  Redirect got;
+  ASSERT_TRUE(get_redirect(packet.payload, &got));
+  EXPECT_EQ(got.gid, place.gid);
+  EXPECT_EQ(got.mac, place.mac);
+  EXPECT_FALSE(get_redirect(packet.payload.first(23), &got));
+  EXPECT_FALSE(get_redirect({}, &got));
+  frame.payload()[22] = 1;
+  EXPECT_FALSE(get_redirect(packet.payload, &got));
+}
+
 TEST(Packet, AnyFlippedBitIsNoticedOrInvariant) {
   const auto good = bytes(kScapyFrame);
   // From the BTH on, without its FECN/BECN byte, everything is under the ICRC.
