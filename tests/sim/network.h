@@ -54,6 +54,9 @@ struct NetworkFaults {
   unsigned duplicate_per_mille = 0;
   std::uint64_t delay_ns = 1000;
   std::uint64_t jitter_ns = 0;
+  // A few come much later, when all that they were about may be over.
+  unsigned late_per_mille = 0;
+  std::uint64_t late_ns = 0;
 };
 
 class Network {
@@ -103,7 +106,9 @@ class Network {
 
   void enqueue(const Frame& frame) {
     const std::uint64_t jitter = faults_.jitter_ns == 0 ? 0 : rng_->below(faults_.jitter_ns);
-    queue_.push({*clock_ + faults_.delay_ns + jitter, order_++, frame});
+    const bool late = faults_.late_per_mille != 0 && rng_->below(1000) < faults_.late_per_mille;
+    const std::uint64_t lateness = late ? rng_->below(faults_.late_ns) : 0;
+    queue_.push({*clock_ + faults_.delay_ns + jitter + lateness, order_++, frame});
   }
 
   Rng* rng_;
