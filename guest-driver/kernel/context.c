@@ -34,6 +34,9 @@ int godwit_context_enter(struct godwit_ucontext *context, bool restore)
 {
 	int ret = 0;
 
+	/* Also in a context that somebody with the right has made, and handed on. */
+	if (restore && !godwit_cr_capable())
+		return -EPERM;
 	mutex_lock(&context->lock);
 	if (restore && context->state != GODWIT_CONTEXT_RESTORING)
 		ret = -EPERM;

@@ -3,7 +3,9 @@
  * The side that a container arrives at. Everything in an image is somebody
  * else's word: it is checked here, or by the device.
  */
+#include <linux/capability.h>
 #include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
 #include <linux/sched/task.h>
 #include <linux/uaccess.h>
 #include <rdma/ib_cache.h>
@@ -299,11 +301,21 @@ static int godwit_program_locked(struct godwit_program *program)
 	return program->ret;
 }
 
+/*
+ * What is pinned is read and written by way of the NIC. The right to restore is
+ * not a right to other processes' memory: that takes what tracing them takes.
+ */
+static bool godwit_may_pin_of(struct task_struct *task, struct mm_struct *mm)
+{
+	return same_thread_group(task, current) || ns_capable(mm->user_ns, CAP_SYS_PTRACE);
+}
+
 int godwit_cr_program(struct godwit_ucontext *context, u32 nr, struct godwit_program_out *out)
 {
 	struct godwit_program program = { .context = context, .out = out };
 	struct task_struct *task;
 	int ret = -ESRCH;
+	bool may;
 
 	if (nr > INT_MAX)
 		return -EINVAL;
@@ -312,11 +324,12 @@ int godwit_cr_program(struct godwit_ucontext *context, u32 nr, struct godwit_pro
 	if (!task)
 		goto put_pid;
 	program.mm = get_task_mm(task);
+	may = program.mm && godwit_may_pin_of(task, program.mm);
 	put_task_struct(task);
 	if (!program.mm)		/* a zombie owns nothing */
 		goto put_pid;
 	program.vpid = pid_nr_ns(program.pid, ns_of_pid(program.pid));
-	ret = godwit_program_locked(&program);
+	ret = may ? godwit_program_locked(&program) : -EPERM;
 	mmput(program.mm);
 put_pid:
 	put_pid(program.pid);

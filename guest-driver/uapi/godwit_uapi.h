@@ -4,8 +4,8 @@
  * driver's own uverbs methods. Meaning and sequence: docs/spec/uapi.md.
  *
  * Native endian, 8-byte aligned, no padding. Reserved fields are zero and
- * checked. All methods but GODWIT_METHOD_USER_* need CAP_CHECKPOINT_RESTORE in
- * the initial user namespace.
+ * checked. All methods but GODWIT_METHOD_USER_*, and the flag RESTORE of verbs,
+ * need CAP_CHECKPOINT_RESTORE in the initial user namespace.
  */
 #ifndef GODWIT_UAPI_H
 #define GODWIT_UAPI_H

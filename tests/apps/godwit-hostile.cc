@@ -14,14 +14,19 @@
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <fstream>
 #include <functional>
 #include <map>
 #include <random>
+#include <set>
 
 #include "godwit_queue.h"
+#include "godwit_regs.h"
 #include "support.h"
 #include "uverbs.h"
 
@@ -126,7 +131,55 @@ void check_traffic(const char* when) {
   munmap(o.memory, 65536);
 }
 
+// ------------------------------------------------ calls as raw as the kernel takes them
+
+// A method, with attributes as given.
+struct Ioctl {
+  ib_uverbs_ioctl_hdr* header() { return reinterpret_cast<ib_uverbs_ioctl_hdr*>(room); }
+  Ioctl(std::uint16_t object, std::uint16_t method) {
+    header()->object_id = object;
+    header()->method_id = method;
+    header()->driver_id = GODWIT_DRIVER_ID;
+  }
+  ib_uverbs_attr* add(std::uint16_t id, std::size_t length, std::uint64_t data) {
+    ib_uverbs_attr* attr = header()->attrs + header()->num_attrs++;
+    attr->attr_id = id;
+    attr->len = static_cast<__u16>(length);
+    attr->flags = UVERBS_ATTR_F_MANDATORY;
+    attr->data = data;
+    return attr;
+  }
+  ib_uverbs_attr* in(std::uint16_t id, const void* data, std::size_t length) {
+    std::uint64_t value = reinterpret_cast<std::uintptr_t>(data);
+    if (length <= 8) std::memcpy(&(value = 0), data, length);
+    return add(id, length, value);
+  }
+  int run(int fd) {
+    header()->length = static_cast<__u16>(sizeof(ib_uverbs_ioctl_hdr) +
+                                          header()->num_attrs * sizeof(ib_uverbs_attr));
+    return ioctl(fd, RDMA_VERBS_IOCTL, header()) ? -errno : 0;
+  }
+  alignas(8) unsigned char room[sizeof(ib_uverbs_ioctl_hdr) + 16 * sizeof(ib_uverbs_attr)] = {};
+};
+
+std::string node_path(const Port& port) {
+  char target[256] = {};
+  const std::string link = "/proc/self/fd/" + std::to_string(port.context->cmd_fd);
+  must(readlink(link.c_str(), target, sizeof(target) - 1) > 0, "readlink");
+  return target;
+}
+
 // ------------------------------------------------ checkpoint methods by who may not
+
+void keep_only(std::initializer_list<unsigned> keep) {
+  __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  __user_cap_data_struct data[2] = {};
+  for (const unsigned cap : keep) {
+    data[cap / 32].effective |= 1u << cap % 32;
+    data[cap / 32].permitted |= 1u << cap % 32;
+  }
+  must(syscall(SYS_capset, &header, data) == 0, "capset");
+}
 
 void drop_capabilities() {
   __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
@@ -145,69 +198,326 @@ void become_nobody() {
        "setresuid");
 }
 
-void expect_refusals(const Objects& o, int node) {
-  const int fd = o.port.context->cmd_fd;
-  godwit_lease_info lease = {};
-  lease.move = 1;
-  cr::Fd lease_fd;
-  godwit_set_state state = {};
-  godwit_program_out program = {};
-  godwit_status_out status = {};
-  godwit_identify_out what = {};
+// An ordinary user with the one capability.
+void become_restorer() {
+  must(prctl(PR_SET_KEEPCAPS, 1) == 0, "PR_SET_KEEPCAPS");
+  become_nobody();
+  keep_only({CAP_CHECKPOINT_RESTORE});
+}
+
+// Root of a user namespace of its own: there it has all capabilities.
+void become_root_of_a_namespace() {
+  must(unshare(CLONE_NEWUSER) == 0, "unshare");
+  __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  __user_cap_data_struct data[2] = {};
+  must(syscall(SYS_capget, &header, data) == 0, "capget");
+  if ((data[CAP_CHECKPOINT_RESTORE / 32].effective >> CAP_CHECKPOINT_RESTORE % 32 & 1) == 0)
+    die("a new user namespace does not give CAP_CHECKPOINT_RESTORE");
+}
+
+// What a method is called on. 0: there is no such object.
+struct Target {
+  int fd = -1;
+  int async_fd = -1;
+  int node = -1;  // the device's node, opened, without a context
+  void* memory = nullptr;
+  std::uint32_t pd = 0, cq = 0, qp = 0;
+  std::vector<std::uint32_t> placeholders;
+};
+
+// All that needs CAP_CHECKPOINT_RESTORE: the driver's methods, and flags of standard verbs
+// (object 0). The calls are such that with the right they would be taken, or refused for another
+// reason than EPERM.
+struct Privileged {
+  const char* name;
+  std::uint16_t object, method;
+  std::function<int(Target&)> call;
+};
+
+godwit_ureq_create_cq good_cq(void* memory);
+godwit_ureq_create_qp good_qp(void* memory);
+
+template <typename In, typename Out>
+int simple_call(const Target& t, std::uint16_t object, std::uint16_t method, const In& in, Out* out) {
+  Ioctl call(object, method);
+  call.in(GODWIT_ATTR_IN, &in, sizeof(in));
+  if (out) call.add(GODWIT_ATTR_OUT, sizeof(*out), reinterpret_cast<std::uintptr_t>(out));
+  return call.run(t.fd);
+}
+
+godwit_record cq_record(const Target& t) {
+  godwit_record record = {};
+  record.type = GODWIT_RECORD_CQ;
+  record.number = 3;
+  record.start = reinterpret_cast<std::uintptr_t>(t.memory);
+  record.length = 8192;
+  record.log2_sq_depth = 5;
+  record.record_offset = sizeof(godwit_cqe) << 5;
+  record.cqe = 32;
+  record.owner = getpid();
+  return record;
+}
+
+godwit_record qp_record(const Target& t) {
+  const godwit_ureq_create_qp shape = good_qp(t.memory);
+  godwit_record record = {};
+  record.type = GODWIT_RECORD_QP;
+  record.number = 0x00d1e5;
+  record.pd_handle = t.pd;
+  record.send_cq_handle = record.recv_cq_handle = t.cq;
+  record.start = shape.buffer;
+  record.length = shape.buffer_length;
+  record.sq_offset = shape.sq_offset;
+  record.rq_offset = shape.rq_offset;
+  record.record_offset = shape.record_offset;
+  record.log2_sq_depth = shape.log2_sq_depth;
+  record.log2_rq_depth = shape.log2_rq_depth;
+  record.log2_sq_stride = shape.log2_sq_stride;
+  record.log2_rq_stride = shape.log2_rq_stride;
+  record.max_send_wr = record.max_recv_wr = 16;
+  record.max_send_sge = record.max_recv_sge = 1;
+  record.qp_type = IBV_QPT_RC;
+  record.owner = getpid();
+  return record;
+}
+
+godwit_record mr_record(const Target& t) {
+  godwit_record record = {};
+  record.type = GODWIT_RECORD_MR;
+  record.pd_handle = t.pd;
+  record.number = 1;
+  record.start = record.iova = reinterpret_cast<std::uintptr_t>(t.memory) + 32768;
+  record.length = 4096;
+  record.access = IBV_ACCESS_LOCAL_WRITE;
+  record.owner = getpid();
+  return record;
+}
+
+const Privileged kPrivileged[] = {
+    {"CR_DUMP", GODWIT_OBJECT_CR, GODWIT_METHOD_CR_DUMP,
+     [](Target& t) {
+       std::uint64_t cookie = 0;
+       return cr::context_cookie(t.fd, &cookie);
+     }},
+    {"CR_SET_QP", GODWIT_OBJECT_CR, GODWIT_METHOD_CR_SET_QP,
+     [](Target& t) { return cr::set_qp(t.fd, t.qp, {}); }},
+    {"CR_SET_CQ", GODWIT_OBJECT_CR, GODWIT_METHOD_CR_SET_CQ,
+     [](Target& t) { return cr::set_cq(t.fd, t.cq, {}); }},
+    {"CR_PROGRAM", GODWIT_OBJECT_CR, GODWIT_METHOD_CR_PROGRAM,
+     [](Target& t) {
+       godwit_program_out out = {};
+       return cr::program(t.fd, static_cast<std::uint32_t>(getpid()), &out);
+     }},
+    {"CR_RESUME", GODWIT_OBJECT_CR, GODWIT_METHOD_CR_RESUME,
+     [](Target& t) { return cr::resume(t.fd, 1); }},
+    {"CR_EVENT", GODWIT_OBJECT_CR, GODWIT_METHOD_CR_EVENT,
+     [](Target& t) {
+       const godwit_event_in inject = {.what = GODWIT_EVENT_INJECT, .event_type = 9};
+       return cr::event(t.fd, cr::EventObject::kPort, 0, inject);
+     }},
+    {"CR_EVENT, a note", GODWIT_OBJECT_CR, GODWIT_METHOD_CR_EVENT,
+     [](Target& t) {
+       const godwit_event_in note = {.what = GODWIT_EVENT_NOTE | GODWIT_EVENT_COMP, .event_type = 0};
+       return cr::event(t.fd, cr::EventObject::kCq, t.cq, note);
+     }},
+    {"CR_IDENTIFY", GODWIT_OBJECT_CR, GODWIT_METHOD_CR_IDENTIFY,
+     [](Target& t) {
+       Ioctl call(GODWIT_OBJECT_CR, GODWIT_METHOD_CR_IDENTIFY);
+       godwit_identify_out out = {};
+       call.add(GODWIT_ATTR_ASYNC, 0, static_cast<std::uint64_t>(t.async_fd));
+       call.add(GODWIT_ATTR_OUT, sizeof(out), reinterpret_cast<std::uintptr_t>(&out));
+       return call.run(t.fd);
+     }},
+    {"CR_STATUS", GODWIT_OBJECT_CR, GODWIT_METHOD_CR_STATUS,
+     [](Target& t) {
+       godwit_status_out out = {};
+       return cr::status(t.fd, &out);
+     }},
+    {"PLACEHOLDER_ALLOC", GODWIT_OBJECT_PLACEHOLDER, GODWIT_METHOD_PLACEHOLDER_ALLOC,
+     [](Target& t) {
+       std::uint32_t handle = 0;
+       return cr::placeholder_alloc(t.fd, &handle);
+     }},
+    {"PLACEHOLDER_FREE", GODWIT_OBJECT_PLACEHOLDER, GODWIT_METHOD_PLACEHOLDER_FREE,
+     [](Target& t) {
+       if (t.placeholders.empty()) return -EPERM;  // without one there is nothing to free
+       const int ret = cr::placeholder_free(t.fd, t.placeholders.back());
+       if (!ret) t.placeholders.pop_back();
+       return ret;
+     }},
+    {"LEASE_ALLOC", GODWIT_OBJECT_LEASE, GODWIT_METHOD_LEASE_ALLOC,
+     [](Target& t) {
+       godwit_lease_info info = {};
+       info.move = 1;
+       cr::Fd lease;
+       return cr::lease(t.fd, &info, &lease);
+     }},
+    {"MOVE_RESERVE", GODWIT_OBJECT_MOVE, GODWIT_METHOD_MOVE_RESERVE,
+     [](Target& t) { return cr::move_reserve(t.fd, 1, {77}, 1000); }},
+    {"MOVE_COMMIT", GODWIT_OBJECT_MOVE, GODWIT_METHOD_MOVE_COMMIT,
+     [](Target& t) { return cr::move_commit(t.fd, 1); }},
+    {"MOVE_DROP", GODWIT_OBJECT_MOVE, GODWIT_METHOD_MOVE_DROP,
+     [](Target& t) { return cr::move_drop(t.fd, 1); }},
+    {"MOVE_LIST", GODWIT_OBJECT_MOVE, GODWIT_METHOD_MOVE_LIST,
+     [](Target& t) {
+       std::vector<godwit_move_entry> entries;
+       return cr::move_list(t.fd, &entries);
+     }},
+    {"GET_CONTEXT with RESTORE", 0, 0,
+     [](Target& t) {
+       godwit_uresp_context response = {};
+       return cr::get_context(t.node, true, &response);
+     }},
+    {"REG_MR with RESTORE", 0, 0,
+     [](Target& t) {
+       std::uint32_t handle = 0;
+       return cr::reg_mr(t.fd, mr_record(t), &handle);
+     }},
+    {"CQ_CREATE with RESTORE", 0, 0,
+     [](Target& t) {
+       std::uint32_t handle = 0;
+       godwit_record record = cq_record(t);
+       record.number = 4;
+       return cr::create_cq(t.fd, record, -1, &handle);
+     }},
+    {"CREATE_QP with RESTORE", 0, 0,
+     [](Target& t) {
+       std::uint32_t handle = 0;
+       godwit_record record = qp_record(t);
+       record.number++;
+       return cr::create_qp(t.fd, record, 1, &handle);
+     }},
+};
+
+// What everybody may call.
+struct Public {
+  std::uint16_t object, method;
+};
+const Public kPublic[] = {{GODWIT_OBJECT_USER, GODWIT_METHOD_USER_CQ_BASE},
+                          {GODWIT_OBJECT_USER, GODWIT_METHOD_USER_QP_BASE}};
+
+// The kernel is asked which methods of a driver there are; each must be in one of the tables.
+void check_tables(int fd) {
+  std::set<std::pair<unsigned, unsigned>> known, found;
+  for (const Privileged& row : kPrivileged)
+    if (row.object) known.insert({row.object, row.method});
+  for (const Public& row : kPublic) known.insert({row.object, row.method});
+  for (unsigned object = 0; object < 32; object++) {
+    for (unsigned method = 0; method < 16; method++) {
+      // The driver's own objects, and methods that it might add to the core's.
+      for (const unsigned ns : {0u, GODWIT_UVERBS_NS}) {
+        const auto id = static_cast<std::uint16_t>(object | ns);
+        const auto number = static_cast<std::uint16_t>(method | GODWIT_UVERBS_NS);
+        if (Ioctl(id, number).run(fd) != -EPROTONOSUPPORT) found.insert({id, number});
+      }
+    }
+  }
+  for (const auto& [object, method] : found)
+    check(known.count({object, method}) == 1,
+          "method %#x of object %#x is in no table: say who may call it", method, object);
+  for (const auto& [object, method] : known)
+    check(found.count({object, method}) == 1, "the driver has no method %#x of object %#x", method,
+          object);
+}
+
+Target running_target(const Objects& o, int node) {
+  Target t;
+  t.fd = o.port.context->cmd_fd;
+  t.async_fd = o.port.context->async_fd;
+  t.node = node;
+  t.memory = o.memory;
+  t.pd = o.pd->handle;
+  t.cq = o.cq->handle;
+  t.qp = o.a->handle;
+  return t;
+}
+
+// A context that was born frozen, with objects that are not loaded: RESUME would find it not ready.
+struct Restoring {
+  cr::Fd fd, async, node;
+  Target target;
+};
+
+void make_restoring(const Objects& o, Restoring* r) {
+  const std::string path = node_path(o.port);
+  r->fd.reset(open(path.c_str(), O_RDWR | O_CLOEXEC));
+  r->node.reset(open(path.c_str(), O_RDWR | O_CLOEXEC));
+  must(r->fd.valid() && r->node.valid(), path.c_str());
+  Target& t = r->target;
+  t.fd = r->fd.get();
+  t.node = r->node.get();
+  t.memory = o.memory;
   godwit_uresp_context response = {};
-  std::uint64_t cookie = 0;
-  std::uint32_t handle = 0;
-  std::vector<godwit_move_entry> entries;
-  const godwit_event_in event = {.what = GODWIT_EVENT_NOTE, .event_type = 9};
-  const std::pair<const char*, std::function<int()>> calls[] = {
-      {"LEASE_ALLOC", [&] { return cr::lease(fd, &lease, &lease_fd); }},
-      {"CR_DUMP", [&] { return cr::context_cookie(fd, &cookie); }},
-      {"CR_IDENTIFY", [&] { return cr::identify(fd, o.port.context->async_fd, &what); }},
-      {"CR_EVENT", [&] { return cr::event(fd, cr::EventObject::kPort, 0, event); }},
-      {"CR_SET_QP", [&] { return cr::set_qp(fd, o.a->handle, state); }},
-      {"CR_SET_CQ", [&] { return cr::set_cq(fd, o.cq->handle, state); }},
-      {"CR_PROGRAM",
-       [&] { return cr::program(fd, static_cast<std::uint32_t>(getpid()), &program); }},
-      {"CR_RESUME", [&] { return cr::resume(fd, 1); }},
-      {"CR_STATUS", [&] { return cr::status(fd, &status); }},
-      {"PLACEHOLDER_ALLOC", [&] { return cr::placeholder_alloc(fd, &handle); }},
-      {"MOVE_RESERVE", [&] { return cr::move_reserve(fd, 1, {77}, 1000); }},
-      {"MOVE_COMMIT", [&] { return cr::move_commit(fd, 1); }},
-      {"MOVE_DROP", [&] { return cr::move_drop(fd, 1); }},
-      {"MOVE_LIST", [&] { return cr::move_list(fd, &entries); }},
-      {"GET_CONTEXT with RESTORE", [&] { return cr::get_context(node, true, &response); }},
-      {"REG_MR with RESTORE",
-       [&] {
-         godwit_record mr = {};
-         mr.pd_handle = o.pd->handle;
-         mr.number = 1;
-         mr.start = mr.iova = reinterpret_cast<std::uintptr_t>(o.memory);
-         mr.length = 4096;
-         mr.access = IBV_ACCESS_LOCAL_WRITE;
-         return cr::reg_mr(fd, mr, &handle);
-       }},
-  };
-  for (const auto& [name, call] : calls) {
-    const int ret = call();
-    // IDENTIFY tries both kinds of descriptor, and says ENOENT when neither was taken.
-    const bool refused = ret == -EPERM || (ret == -ENOENT && std::strcmp(name, "CR_IDENTIFY") == 0);
-    check(refused, "%s gives %d, not EPERM", name, ret);
+  int ret = cr::get_context(t.fd, true, &response);
+  if (!ret) ret = cr::async_event_alloc(t.fd, &r->async);
+  t.async_fd = r->async.get();
+  if (!ret) ret = cr::alloc_pd(t.fd, &t.pd);
+  if (!ret) ret = cr::create_cq(t.fd, cq_record(t), -1, &t.cq);
+  if (!ret) ret = cr::create_qp(t.fd, qp_record(t), 1, &t.qp);
+  for (int n = 0; !ret && n < 2; n++) {
+    t.placeholders.push_back(0);
+    ret = cr::placeholder_alloc(t.fd, &t.placeholders.back());
+  }
+  if (ret) die("run me as root: a context to restore into: %s", std::strerror(-ret));
+}
+
+void expect_refusals(Target& t, const char* where) {
+  for (const Privileged& row : kPrivileged) {
+    const int ret = row.call(t);
+    check(ret == -EPERM, "%s, in a %s context, gives %d, not EPERM", row.name, where, ret);
+  }
+}
+
+// Who has the right gets each call past the question whether it may. Flags of verbs have been
+// tried when the context was made.
+void expect_permission(Target& running, Target& restoring) {
+  for (const Privileged& row : kPrivileged) {
+    if (!row.object) continue;
+    const int first = row.call(restoring);
+    const int second = row.call(running);
+    check(first != -EPERM || second != -EPERM, "%s gives EPERM to who may", row.name);
+  }
+}
+
+void expect_public_methods(const Objects& o) {
+  for (const bool cq : {true, false}) {
+    Ioctl call(GODWIT_OBJECT_USER, cq ? GODWIT_METHOD_USER_CQ_BASE : GODWIT_METHOD_USER_QP_BASE);
+    godwit_event_base base = {};
+    call.add(GODWIT_ATTR_HANDLE, 0, cq ? o.cq->handle : o.a->handle);
+    call.add(GODWIT_ATTR_OUT, sizeof(base), reinterpret_cast<std::uintptr_t>(&base));
+    const int ret = call.run(o.port.context->cmd_fd);
+    check(ret == 0, "%s gives %d", cq ? "USER_CQ_BASE" : "USER_QP_BASE", ret);
   }
 }
 
 void refusals(const std::function<void()>& give_up_privileges) {
   Objects o = make_objects();
-  cr::Fd node(open(("/proc/self/fd/" + std::to_string(o.port.context->cmd_fd)).c_str(),
-                   O_RDWR | O_CLOEXEC));
-  must(node.valid(), "open");
-  {  // With privileges it is answered: the refusals below are because of them.
-    std::uint64_t cookie = 0;
-    const int ret = cr::context_cookie(o.port.context->cmd_fd, &cookie);
-    if (ret) die("run me as root: CR_DUMP gives %d", ret);
-  }
+  Restoring restoring;
+  make_restoring(o, &restoring);
+  Target running = running_target(o, restoring.node.get());
+  check_tables(running.fd);
+  // With privileges they are answered: the refusals below are because of them.
+  expect_permission(running, restoring.target);
   give_up_privileges();
-  expect_refusals(o, node.get());
+  expect_refusals(running, "running");
+  expect_refusals(restoring.target, "restoring");
+  expect_public_methods(o);
   check_traffic("without privileges");
+}
+
+// As `refusals`, where there are no privileges to begin with: in a container. Then once more as
+// root of a user namespace.
+void refusals_inside() {
+  Objects o = make_objects();
+  cr::Fd node(open(node_path(o.port).c_str(), O_RDWR | O_CLOEXEC));
+  must(node.valid(), "open");
+  Target running = running_target(o, node.get());
+  check_tables(running.fd);
+  expect_refusals(running, "container's");
+  expect_public_methods(o);
+  check_traffic("in a container");
+  become_root_of_a_namespace();
+  expect_refusals(running, "container's, from a user namespace,");
 }
 
 // ------------------------------------------------ tampering
@@ -260,42 +570,6 @@ int note(int ret) {
   answers[ret]++;
   return ret;
 }
-
-std::string node_path(const Port& port) {
-  char target[256] = {};
-  const std::string link = "/proc/self/fd/" + std::to_string(port.context->cmd_fd);
-  must(readlink(link.c_str(), target, sizeof(target) - 1) > 0, "readlink");
-  return target;
-}
-
-// A verb of the write() interface or CQ_CREATE, with driver data as given.
-struct Ioctl {
-  ib_uverbs_ioctl_hdr* header() { return reinterpret_cast<ib_uverbs_ioctl_hdr*>(room); }
-  Ioctl(std::uint16_t object, std::uint16_t method) {
-    header()->object_id = object;
-    header()->method_id = method;
-    header()->driver_id = GODWIT_DRIVER_ID;
-  }
-  ib_uverbs_attr* add(std::uint16_t id, std::size_t length, std::uint64_t data) {
-    ib_uverbs_attr* attr = header()->attrs + header()->num_attrs++;
-    attr->attr_id = id;
-    attr->len = static_cast<__u16>(length);
-    attr->flags = UVERBS_ATTR_F_MANDATORY;
-    attr->data = data;
-    return attr;
-  }
-  ib_uverbs_attr* in(std::uint16_t id, const void* data, std::size_t length) {
-    std::uint64_t value = reinterpret_cast<std::uintptr_t>(data);
-    if (length <= 8) std::memcpy(&(value = 0), data, length);
-    return add(id, length, value);
-  }
-  int run(int fd) {
-    header()->length = static_cast<__u16>(sizeof(ib_uverbs_ioctl_hdr) +
-                                          header()->num_attrs * sizeof(ib_uverbs_attr));
-    return ioctl(fd, RDMA_VERBS_IOCTL, header()) ? -errno : 0;
-  }
-  alignas(8) unsigned char room[sizeof(ib_uverbs_ioctl_hdr) + 16 * sizeof(ib_uverbs_attr)] = {};
-};
 
 int write_verb(int fd, std::uint64_t number, const void* core, std::size_t core_length,
                void* response, std::size_t response_length, const void* driver,
@@ -545,6 +819,187 @@ void tampered_images() {
   check_traffic("after tampered images");
 }
 
+// The one capability is enough for all, but not for the memory of others.
+void restorer() {
+  int ready[2];
+  must(pipe(ready) == 0, "pipe");
+  const pid_t root = fork();
+  must(root >= 0, "fork");
+  if (root == 0) {  // another's process, with privileges
+    char byte;
+    close(ready[1]);
+    _exit(static_cast<int>(read(ready[0], &byte, 1)));
+  }
+  close(ready[0]);
+  {
+    Objects o = make_objects();
+    Restoring restoring;
+    become_restorer();
+    make_restoring(o, &restoring);
+    Target running = running_target(o, restoring.node.get());
+    expect_permission(running, restoring.target);
+    godwit_program_out out = {};
+    const int ret = cr::program(restoring.target.fd, static_cast<std::uint32_t>(root), &out);
+    check(ret == -EPERM, "CR_PROGRAM of root's process gives %d, not EPERM", ret);
+  }
+  const Checkpoint checkpoint = make_checkpoint();
+  restore_round(checkpoint, nullptr);
+  close(ready[1]);
+  waitpid(root, nullptr, 0);
+  check_traffic("as a restorer");
+}
+
+// ------------------------------------------------ another process's objects
+
+std::uint64_t port_counter(const Port& port, const char* name) {
+  usleep(100'000);  // the core keeps counters for a while
+  std::ifstream in(std::string("/sys/class/infiniband/") + ibv_get_device_name(port.context->device) +
+                   "/ports/1/hw_counters/" + name);
+  std::uint64_t value = 0;
+  if (!(in >> value)) die("no counter %s", name);
+  return value;
+}
+
+void expect_no_descriptor(pid_t owner, int fd) {
+  const std::string path = "/proc/" + std::to_string(owner) + "/fd/" + std::to_string(fd);
+  cr::Fd opened(open(path.c_str(), O_RDWR | O_CLOEXEC));
+  check(!opened.valid() && errno == EACCES, "%s can be opened, or gives %d", path.c_str(), errno);
+  cr::Fd pidfd(static_cast<int>(syscall(SYS_pidfd_open, owner, 0)));
+  must(pidfd.valid(), "pidfd_open");
+  cr::Fd taken(static_cast<int>(syscall(SYS_pidfd_getfd, pidfd.get(), fd, 0)));
+  check(!taken.valid() && errno == EPERM, "pidfd_getfd gives %d", errno);
+}
+
+// Handles are numbers of a context of one's own.
+void expect_no_handles(int fd, const Target& theirs) {
+  const auto destroy = [&](std::uint64_t command, std::uint32_t handle) {
+    ib_uverbs_destroy_qp core = {};  // a CQ's is the same; a PD's is the handle alone
+    core.qp_handle = handle;
+    std::uint32_t word = handle;
+    ib_uverbs_destroy_cq_resp response = {};  // the longer of the two
+    Ioctl call(UVERBS_OBJECT_DEVICE, UVERBS_METHOD_INVOKE_WRITE);
+    call.in(UVERBS_ATTR_WRITE_CMD, &command, sizeof(command));
+    if (command == IB_USER_VERBS_CMD_DESTROY_QP || command == IB_USER_VERBS_CMD_DESTROY_CQ) {
+      call.in(UVERBS_ATTR_CORE_IN, &core, sizeof(core));
+      call.add(UVERBS_ATTR_CORE_OUT, sizeof(response), reinterpret_cast<std::uintptr_t>(&response));
+    } else {
+      call.in(UVERBS_ATTR_CORE_IN, &word, sizeof(word));
+    }
+    return call.run(fd);
+  };
+  const std::pair<std::uint64_t, std::uint32_t> all[] = {
+      {IB_USER_VERBS_CMD_DESTROY_QP, theirs.qp},
+      {IB_USER_VERBS_CMD_DESTROY_CQ, theirs.cq},
+      {IB_USER_VERBS_CMD_DEALLOC_PD, theirs.pd}};
+  for (const auto& [command, handle] : all) {
+    const int ret = destroy(command, handle);
+    check(ret == -ENOENT, "command %u with another context's handle gives %d",
+          static_cast<unsigned>(command), ret);
+  }
+  Ioctl call(GODWIT_OBJECT_USER, GODWIT_METHOD_USER_QP_BASE);
+  godwit_event_base base = {};
+  call.add(GODWIT_ATTR_HANDLE, 0, theirs.qp);
+  call.add(GODWIT_ATTR_OUT, sizeof(base), reinterpret_cast<std::uintptr_t>(&base));
+  const int ret = call.run(fd);
+  check(ret == -ENOENT, "USER_QP_BASE of another context's QP gives %d", ret);
+}
+
+// All pages that the device may have. Ours is the only one, and another's QP is not known on it.
+void expect_no_doorbells(int fd, const godwit_uresp_context& own, std::uint32_t their_qpn,
+                         const Port& port) {
+  void* ours = MAP_FAILED;
+  for (std::uint64_t page = 0; page < 4096; page++) {
+    void* at = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+                    static_cast<off_t>(page * 4096));
+    if (page * 4096 == own.doorbell_offset) {
+      ours = at;
+      continue;
+    }
+    check(at == MAP_FAILED && errno == EINVAL, "doorbell page %u can be mapped, or gives %d",
+          static_cast<unsigned>(page), errno);
+  }
+  check(ours != MAP_FAILED, "one's own doorbell page can be mapped");
+  if (ours == MAP_FAILED) return;
+  const std::uint64_t before = port_counter(port, "bad_doorbells");
+  const std::uint64_t value = std::uint64_t{1} << 32 | their_qpn;
+  *reinterpret_cast<volatile std::uint64_t*>(static_cast<char*>(ours) + GODWIT_DB_SQ) = value;
+  check(port_counter(port, "bad_doorbells") == before + 1,
+        "a doorbell for another context's QP is not counted as a bad one");
+}
+
+void expect_no_keys(std::uint32_t their_key, std::uint64_t their_address) {
+  for (const bool remote : {false, true}) {
+    Objects o = make_objects();
+    connect(o.a, o.port, o.b->qp_num);
+    connect(o.b, o.port, o.a->qp_num);
+    ibv_sge sge = {.addr = reinterpret_cast<std::uintptr_t>(o.memory), .length = 64, .lkey = o.mr->lkey};
+    ibv_send_wr wr = {}, *bad = nullptr;
+    wr.sg_list = &sge;
+    wr.num_sge = 1;
+    wr.opcode = IBV_WR_RDMA_READ;
+    wr.send_flags = IBV_SEND_SIGNALED;
+    wr.wr.rdma.remote_addr = reinterpret_cast<std::uintptr_t>(o.memory) + 4096;
+    wr.wr.rdma.rkey = o.mr->rkey;
+    if (remote) {
+      wr.wr.rdma.remote_addr = their_address;
+      wr.wr.rdma.rkey = their_key;
+    } else {
+      sge.addr = their_address;
+      sge.lkey = their_key;
+      wr.opcode = IBV_WR_RDMA_WRITE;
+    }
+    must(ibv_post_send(o.a, &wr, &bad) == 0, "ibv_post_send");
+    ibv_wc wc = {};
+    int n = 0;
+    const std::uint64_t deadline = now_ns() + 20'000'000'000u;
+    while (n == 0 && now_ns() < deadline) n = ibv_poll_cq(o.cq, 1, &wc);
+    check(n == 1 && wc.status == (remote ? IBV_WC_REM_ACCESS_ERR : IBV_WC_LOC_PROT_ERR),
+          "%s of another process: %d completions, status %d", remote ? "R_Key" : "L_Key", n,
+          wc.status);
+    must(ibv_destroy_qp(o.a) == 0 && ibv_destroy_qp(o.b) == 0 && ibv_destroy_cq(o.cq) == 0 &&
+             ibv_dereg_mr(o.mr) == 0 && ibv_dealloc_pd(o.pd) == 0,
+         "destroy");
+    ibv_close_device(o.port.context);
+  }
+}
+
+// An ordinary user beside a process of root's that has a connection.
+void others() {
+  Objects o = make_objects();
+  connect(o.a, o.port, o.b->qp_num);
+  connect(o.b, o.port, o.a->qp_num);
+  const Target theirs = running_target(o, -1);
+  const pid_t owner = getpid();
+  const pid_t child = fork();
+  must(child >= 0, "fork");
+  if (child == 0) {
+    const std::string path = node_path(o.port);
+    close(theirs.async_fd);
+    close(theirs.fd);
+    become_nobody();
+    cr::Fd fd(open(path.c_str(), O_RDWR | O_CLOEXEC));
+    must(fd.valid(), path.c_str());
+    godwit_uresp_context response = {};
+    must(cr::get_context(fd.get(), false, &response) == 0, "context");
+    expect_no_descriptor(owner, theirs.fd);
+    expect_no_handles(fd.get(), theirs);
+    expect_no_doorbells(fd.get(), response, o.a->qp_num, o.port);
+    expect_no_keys(o.mr->rkey, reinterpret_cast<std::uintptr_t>(o.memory));
+    std::printf("%u checks as an ordinary user, %u failures\n", checks, failures);
+    std::fflush(stdout);
+    _exit(failures ? 1 : 0);
+  }
+  int status = -1;
+  must(waitpid(child, &status, 0) == child, "waitpid");
+  check(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the other process ends with %#x", status);
+  // The connection is as it was.
+  ibv_qp_attr attr = {};
+  ibv_qp_init_attr init = {};
+  check(ibv_query_qp(o.a, &attr, IBV_QP_STATE, &init) == 0 && attr.qp_state == IBV_QPS_RTS,
+        "the QP is in state %d", attr.qp_state);
+  check_traffic("after another process has tried");
+}
+
 // ------------------------------------------------ main
 
 struct Case {
@@ -560,9 +1015,12 @@ const Case kCases[] = {
      [] {
        refusals([] {
          become_nobody();
-         must(unshare(CLONE_NEWUSER) == 0, "unshare");
+         become_root_of_a_namespace();
        });
      }},
+    {"inside", "checkpoint methods in a container that has no right to them", refusals_inside},
+    {"restorer", "the whole of it, as a user with CAP_CHECKPOINT_RESTORE alone", restorer},
+    {"others", "handles, keys, doorbells and descriptors of another process", others},
     {"verbs", "wrong driver data, handles and mappings", tampered_verbs},
     {"images", "restores from records and device states that were changed", tampered_images},
 };
