@@ -3,6 +3,7 @@
  * Queue pairs: create, modify, query, destroy, and their events. The device
  * keeps a QP's state; what is here is what it was made of.
  */
+#include <linux/capability.h>
 #include <rdma/ib_addr.h>
 #include <rdma/uverbs_ioctl.h>
 
@@ -474,6 +475,16 @@ static void godwit_qp_parse_av(const struct godwit_av *av, struct rdma_ah_attr *
 	memcpy(ah->roce.dmac, av->dmac, sizeof(ah->roce.dmac));
 }
 
+/*
+ * Netlink shows every QP of the NIC to everybody who shares its RDMA namespace,
+ * and asks with no mask. Who has the peer's QPN and the PSNs could speak for the
+ * peer, so they are for those who ask for their own QP, and for administrators.
+ */
+static bool godwit_qp_shows_peer(int mask)
+{
+	return mask || capable(CAP_NET_ADMIN);
+}
+
 int godwit_query_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int mask,
 		    struct ib_qp_init_attr *init)
 {
@@ -490,9 +501,11 @@ int godwit_query_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int mask,
 	attr->path_mtu = info.attr.path_mtu;
 	attr->path_mig_state = IB_MIG_MIGRATED;
 	attr->qkey = le32_to_cpu(info.attr.qkey);
-	attr->rq_psn = le32_to_cpu(info.attr.rq_psn);
-	attr->sq_psn = le32_to_cpu(info.attr.sq_psn);
-	attr->dest_qp_num = le32_to_cpu(info.attr.dest_qpn);
+	if (godwit_qp_shows_peer(mask)) {
+		attr->rq_psn = le32_to_cpu(info.attr.rq_psn);
+		attr->sq_psn = le32_to_cpu(info.attr.sq_psn);
+		attr->dest_qp_num = le32_to_cpu(info.attr.dest_qpn);
+	}
 	attr->qp_access_flags = info.attr.access;
 	attr->cap = qp->cap;
 	godwit_qp_parse_av(&info.attr.av, &attr->ah_attr);
