@@ -63,7 +63,7 @@ void MoveJournal::lock(int flags) {
     if (fd_ < 0) throw_errno(path_);
     if (flock(fd_, LOCK_EX | LOCK_NB) != 0) {
       close(fd_);
-      throw Error(path_.substr(path_.rfind('/') + 1) + " is being moved by another command");
+      throw Error(path_.substr(path_.rfind('/') + 1) + " is being moved already, by another command");
     }
     struct stat held, named;
     if (fstat(fd_, &held) == 0 && stat(path_.c_str(), &named) == 0 && held.st_ino == named.st_ino) return;
