@@ -223,7 +223,7 @@ TEST(Simulation, Seeds) {
               total(GODWIT_COUNTER_PACKET_SEQ_ERR), total(GODWIT_COUNTER_RNR_NAK_RETRY_ERR),
               total(GODWIT_COUNTER_IMPLIED_NAK_SEQ_ERR),
               total(GODWIT_COUNTER_LOCAL_ACK_TIMEOUT_ERR));
-  if (outcome.done < 200) return;
+  if (outcome.done < 2000) return;
   EXPECT_GT(t.moves, outcome.done);
   for (const std::uint64_t n : {t.both, t.unfinished, t.in_rtr, t.returns, t.rollbacks,
                                 t.abandoned, t.deaths, t.early_drops, t.snapshots}) {
