@@ -57,6 +57,8 @@ struct NetworkFaults {
   // A few come much later, when all that they were about may be over.
   unsigned late_per_mille = 0;
   std::uint64_t late_ns = 0;
+  // A second copy of a RESUME or RESUME_ACK comes late.
+  unsigned ghost_percent = 0;
 };
 
 class Network {
@@ -72,6 +74,9 @@ class Network {
     if (number == lose_) return;
     if (faults_.loss_per_mille != 0 && rng_->below(1000) < faults_.loss_per_mille) return;
     enqueue(frame);
+    if (faults_.ghost_percent != 0 && of_a_move(frame) && rng_->chance(faults_.ghost_percent)) {
+      queue_.push({*clock_ + faults_.delay_ns + rng_->below(faults_.late_ns), order_++, frame});
+    }
     if (faults_.duplicate_per_mille != 0 && rng_->below(1000) < faults_.duplicate_per_mille) {
       enqueue(frame);
     }
@@ -103,6 +108,11 @@ class Network {
       return time != other.time ? time > other.time : order > other.order;
     }
   };
+
+  static bool of_a_move(const Frame& frame) {
+    const std::size_t bth = 14 + (frame[12] == 0x08 ? 20 : 40) + 8;
+    return frame.size() > bth && (frame[bth] == 0x18 || frame[bth] == 0x19);
+  }
 
   void enqueue(const Frame& frame) {
     const std::uint64_t jitter = faults_.jitter_ns == 0 ? 0 : rng_->below(faults_.jitter_ns);
