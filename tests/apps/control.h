@@ -103,7 +103,7 @@ inline addrinfo* resolve(const char* host, const std::string& port, int flags) {
   return list;
 }
 
-inline int listen_once(const std::string& port) {
+inline int listen_once(const std::string& port, int backlog = 1) {
   addrinfo* list = resolve(nullptr, port, AI_PASSIVE);
   // An IPv6 socket takes IPv4 too.
   for (const int family : {AF_INET6, AF_INET}) {
@@ -114,7 +114,7 @@ inline int listen_once(const std::string& port) {
       const int on = 1, off = 0;
       setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
       if (family == AF_INET6) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
-      if (bind(fd, i->ai_addr, i->ai_addrlen) == 0 && listen(fd, 1) == 0) {
+      if (bind(fd, i->ai_addr, i->ai_addrlen) == 0 && listen(fd, backlog) == 0) {
         freeaddrinfo(list);
         return fd;
       }

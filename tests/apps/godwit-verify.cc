@@ -24,6 +24,7 @@ namespace {
 using namespace godwit::apps;
 
 constexpr unsigned kProtocol = 1;
+constexpr unsigned kMaxQps = 1024;
 constexpr std::uint64_t kMagic = 0x7469776474697765;
 constexpr std::uint32_t kMaxCredits = 16;         // credit messages under way
 constexpr std::uint32_t kCreditBit = 0x80000000;  // of immediate data
@@ -215,7 +216,7 @@ class Verify {
     if (std::sscanf(asked.c_str(), "verify %u %u %u %u %" SCNu64 " %u %u", &protocol, &options_.qps,
                     &options_.size, &options_.window, &options_.seed, &options_.stall_limit_s,
                     &options_.timeout) != 7 ||
-        protocol != kProtocol || options_.qps < 1 || options_.qps > 256 || options_.size < 64 ||
+        protocol != kProtocol || options_.qps < 1 || options_.qps > kMaxQps || options_.size < 64 ||
         options_.size > 1 << 20 || options_.window < 2 * kGroup || options_.window > 512 ||
         options_.window % kGroup != 0 || options_.timeout > 31 || options_.stall_limit_s < 1) {
       die("the client asks for what this server does not know: \"%s\"", asked.c_str());
@@ -1031,7 +1032,7 @@ Options parse(int argc, char** argv) {
   for (int c; (c = getopt_long(argc, argv, "h", longs, nullptr)) != -1;) {
     switch (c) {
       case 'q':
-        options.qps = static_cast<unsigned>(parse_number("--qps", optarg, 1, 256));
+        options.qps = static_cast<unsigned>(parse_number("--qps", optarg, 1, kMaxQps));
         break;
       case 'D':
         options.duration_s = static_cast<unsigned>(parse_number("--duration", optarg, 0, 1u << 30));
