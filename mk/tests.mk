@@ -18,7 +18,8 @@ $(B)/obj/tests/vm/%.o: tests/vm/%.cc $(B)/config.mk
 	@mkdir -p $(@D)
 	@echo '  CXX      $<'
 	$(CXX) $(CXXFLAGS_COMMON) $(OPTIMIZE) -Ilab -I. $(LAB_FLAGS) $(PLUGIN_INCLUDES) \
-	  -DGODWIT_CHECK_ICRC='"$(abspath tests/vm/check-icrc)"' -c $< -o $@
+	  -DGODWIT_CHECK_ICRC='"$(abspath tests/vm/check-icrc)"' \
+	  -DGODWIT_GUIDES='"$(abspath docs/guide)"' -c $< -o $@
 $(VM_OBJECTS): $(B)/plugin/godwit.pb.h
 
 $(B)/tests/unit: $(UNIT_OBJECTS) $(CORE_SAN_OBJECTS)

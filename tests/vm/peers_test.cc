@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
 // Moves in company: of a peer that is silent and speaks at the worst moment, of both ends, of many
-// connections, of several containers and several processes.
+// connections, of several containers and several processes, and by podman instead of the lab.
 #include <signal.h>
 
+#include <fstream>
 #include <future>
 
 #include "command.h"
@@ -404,6 +405,114 @@ TEST_F(FullMove, TwentyInTenMinutes) {
   const ExecResult served = server->wait(60);
   EXPECT_EQ(served.code, 0) << served.out;
   expect_verdict_good("client");
+}
+
+// ------------------------------------------------ podman
+
+// The commands of docs/guide/podman.md, as they stand there.
+class Podman : public Company {
+ protected:
+  void SetUp() override {
+    Company::SetUp();
+    std::ifstream guide(GODWIT_GUIDES "/podman.md");
+    std::string line, title;
+    while (std::getline(guide, line)) {
+      if (line.rfind("## ", 0) == 0) title = line.substr(3);
+      if (line != "```sh") continue;
+      std::getline(guide, line);
+      ASSERT_EQ(line.rfind("# ", 0), 0u) << "on which guest? " << line;
+      std::string script;
+      for (std::string command; std::getline(guide, command) && command != "```";) script += command + "\n";
+      blocks_.push_back({title, line.substr(2), script});
+    }
+    for (const std::string& guest : kGuests) must(guest, "mount-share");
+    // An image of the guest's own programs and libraries.
+    must(kHome, kEnvironment + R"(cd /
+files=$(ldd usr/bin/godwit-verify usr/lib/x86_64-linux-gnu/libibverbs/libgodwit-rdmav34.so | grep -o '/[^ )]*' | grep -v : | sort -u)
+tar -ch --hard-dereference $files usr/bin/godwit-verify etc/libibverbs.d/godwit.driver \
+  usr/lib/x86_64-linux-gnu/libibverbs/libgodwit-rdmav34.so 2> /dev/null | podman import -q - app-image)", 120);
+  }
+
+  void TearDown() override {
+    for (const std::string& guest : {kHome, kAway}) {
+      must(guest, kEnvironment + "podman rm -f -t 0 app > /dev/null 2>&1; ip netns del app 2> /dev/null\n"
+                  "for m in $(godwit-cr list | awk '{print $2}' | sort -u); do godwit-cr drop --move $m; done\n"
+                  "podman rmi -a -f > /dev/null 2>&1\n"
+                  "rm -rf /var/lib/containers/storage /var/lib/containers/cache /run/containers /run/libpod /var/lib/cni "
+                  "/run/crun /run/runc /mnt/share/app* /tmp/app /tmp/storage-run* /tmp/podman-run* /tmp/containers-user*\n", 120);
+    }
+    Company::TearDown();
+  }
+
+  // All of a section; the two guests may have changed their roles.
+  void follow(const std::string& title, bool back = false) {
+    bool found = false;
+    for (const Block& block : blocks_) {
+      if (block.title != title) continue;
+      found = true;
+      SCOPED_TRACE(title + ", on " + block.guest);
+      const std::string guest = back ? (block.guest == kHome ? kAway : kHome) : block.guest;
+      must(guest, kEnvironment + "set -e\n" + block.script, 180);
+    }
+    EXPECT_TRUE(found) << "no section " << title;
+  }
+
+  static void expect_it_transfers(const std::string& guest) {
+    EXPECT_NO_THROW(must(guest, kEnvironment + "n=$(podman logs app 2>&1 | grep -c op/s); for i in $(seq 60); do sleep 0.5\n"
+                                "[ $(podman logs app 2>&1 | grep -c op/s) -gt $((n + 1)) ] && exit 0; done; podman logs app; exit 1"));
+  }
+
+  static void ends_well(const std::string& guest, Process* server) {
+    must(guest, "pkill -INT -x godwit-verify");
+    const ExecResult served = server->wait(60);
+    EXPECT_EQ(served.code, 0) << served.out;
+    EXPECT_EQ(must(guest, kEnvironment + "podman wait app 2> /dev/null"), "0\n");
+    const std::string log = must(guest, kEnvironment + "podman logs app 2>&1");
+    EXPECT_NE(log.find("verdict: good"), std::string::npos) << log;
+  }
+
+  // The guest's root is an overlay already.
+  inline static const std::string kEnvironment = "export STORAGE_DRIVER=vfs\n";
+
+ private:
+  struct Block {
+    std::string title, guest, script;
+  };
+  std::vector<Block> blocks_;
+};
+
+TEST_F(Podman, MovesByTheGuide) {
+  const auto server = launch(kPeer, "exec godwit-verify");
+  wait_for_listener(kPeer, 18517);
+  follow("Start");
+  expect_it_transfers(kHome);
+  follow("Prepare the destination");
+  follow("Move");
+  expect_it_transfers(kAway);
+  follow("Clean up");
+  EXPECT_EQ(must(kHome, "godwit-cr list; rdma resource show qp; ls /run/netns"), "");
+  ends_well(kAway, server.get());
+}
+
+using FullPodman = Podman;
+
+// There and back; and the archive that cannot be restored there, and is restored at home instead.
+TEST_F(FullPodman, ThereAndBackAndHomeAgain) {
+  const auto server = launch(kPeer, "exec godwit-verify");
+  wait_for_listener(kPeer, 18517);
+  follow("Start");
+  for (const bool back : {false, true}) {
+    if (back) must(kAway, kEnvironment + "podman save -q -o /mnt/share/app-image.tar app-image");
+    follow("Prepare the destination", back);
+    follow("Move", back);
+    expect_it_transfers(back ? kHome : kAway);
+    follow("Clean up", back);
+  }
+  must(kHome, kEnvironment + "podman --runtime runc container checkpoint --tcp-established --export /mnt/share/app.tar app", 120);
+  must(kHome, kEnvironment + "ip netns exec app iptables -F CRIU\n"
+              "podman --runtime runc container restore --tcp-established app", 120);
+  expect_it_transfers(kHome);
+  ends_well(kHome, server.get());
 }
 
 }  // namespace
