@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cinttypes>
 #include <cstdio>
 #include <cstdlib>
@@ -400,9 +401,11 @@ int show_status(const Options& options) {
   if (options.pid <= 0) return fail("--pid PID is missing");
   godwit_status_out sum;
   timespec pause = {.tv_sec = 0, .tv_nsec = 20'000'000};
-  for (int rounds = options.wait_seconds * 50;; rounds--) {
+  // By the clock: with many processes a look takes longer than the pause.
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(options.wait_seconds);
+  for (;;) {
     if (int ret = sum_status(options.pid, &sum)) return ret;
-    if (sum.resuming == 0 || rounds <= 0) break;
+    if (sum.resuming == 0 || std::chrono::steady_clock::now() >= end) break;
     nanosleep(&pause, nullptr);
   }
   std::printf(options.json ? "{\"qps\": %u, \"stopped\": %u, \"paused\": %u, \"resuming\": %u, "
