@@ -15,6 +15,7 @@ SHELL := /bin/bash
 help:
 	@echo 'make demo         a container moves between VMs with its connections; build/demo/report.json'
 	@echo 'make check        all tests: unit, simulator, real guests'
+	@echo 'make check-full   the same and what takes long: more failures of moves, VMs that die, many QPs'
 	@echo 'make all          build everything, the guest image included'
 	@echo 'make deps         install the distribution packages that are missing'
 	@echo 'make check-unit   unit tests, sanitized'
@@ -24,7 +25,7 @@ help:
 	@echo 'make check-vm     tests in real guests'
 	@echo 'make module-cloud the kernel module for the cloud flavour of the kernel: compiles it'
 	@echo 'make docs         fill the tables of docs/spec from the headers'
-	@echo 'make lint        checkpatch, sparse, clang-format'
+	@echo 'make lint         checkpatch, sparse, clang-format'
 	@echo 'make clean        remove build/ (the cache stays)'
 	@echo 'V=1 shows the commands; ./configure --help for options'
 

@@ -72,7 +72,8 @@ std::string Containers::folder(const Container& container) {
 void Containers::make_network(const Container& c, const std::string& guest, bool muted) const {
   std::ostringstream script;
   script << "set -e\nns=" << c.name << "\n"
-         << "ip netns del $ns 2>/dev/null || true\n"
+         // The link by itself: the kernel takes its time with a namespace, and the MAC would be in use.
+         << "ip -n $ns link del eth0 2>/dev/null || true; ip netns del $ns 2>/dev/null || true\n"
          << "ip netns add $ns\n"
          << "ip link add link gw0 name eth0 netns $ns address " << container_mac(c.number)
          << " type macvlan mode bridge\n"
@@ -196,9 +197,11 @@ std::string Containers::pid_of(const std::string& name) {
 
 std::string Containers::kill_tasks(const Container& c) {
   const std::string cgroup = "/sys/fs/cgroup/" + c.name;
-  return "{ echo 1 > " + cgroup + "/cgroup.kill; } 2> /dev/null; runc delete --force " + c.name +
-         " 2> /dev/null; for i in $(seq 100); do rmdir " + cgroup + " 2> /dev/null; [ -d " + cgroup +
-         " ] || break; sleep 0.05; done";
+  // runc's mount for CRIU, and CRIU's folder for mounts, which may be another restore's.
+  return "{ echo 1 > " + cgroup + "/cgroup.kill; } 2> /dev/null; umount -l /run/runc/" + c.name +
+         "/criu-root 2> /dev/null; runc delete --force " + c.name + " 2> /dev/null; rm -rf --one-file-system /run/runc/" +
+         c.name + "; for i in $(seq 100); do rmdir " + cgroup + " 2> /dev/null; [ -d " + cgroup +
+         " ] || break; sleep 0.05; done; pgrep -x -r D,R,S,T,t criu > /dev/null || rm -rf --one-file-system /tmp/.criu.mntns.*";
 }
 
 // A CRIU that was killed leaves the cgroup file system mounted in the image's folder.
@@ -207,7 +210,7 @@ std::string Containers::unmount_below(const std::string& folder) {
 }
 
 std::string Containers::wipe(const Container& c) {
-  return "godwit-job kill " + c.name + "; " + kill_tasks(c) + "; ip netns del " + c.name + " 2>/dev/null; " +
+  return "godwit-job kill " + c.name + "; " + kill_tasks(c) + "; ip -n " + c.name + " link del eth0 2>/dev/null; ip netns del " + c.name + " 2>/dev/null; " +
          unmount_below(folder(c)) + "; rm -rf --one-file-system " + folder(c);
 }
 

@@ -73,9 +73,12 @@ ifneq ($(wildcard tests/vm/*.cc),)
 CHECKS += $(B)/tests/vm
 endif
 
-.PHONY: check check-unit check-glue check-sim check-vm check-static
+# What takes long has a name that begins with Full.
+.PHONY: check check-full check-unit check-glue check-sim check-vm check-static
 check: all $(CHECKS) check-static
-	@GODWIT_SIM_SEEDS=$(SEEDS) scripts/run-tests $(CHECKS)
+	@GODWIT_SIM_SEEDS=$(SEEDS) scripts/run-tests --filter '-Full*' $(CHECKS)
+check-full: all $(CHECKS) check-static
+	@GODWIT_TEST_SECONDS=7200 GODWIT_SIM_SEEDS=$(SEEDS) scripts/run-tests $(CHECKS)
 
 check-static:
 	@scripts/check-includes
@@ -98,7 +101,7 @@ sim: $(B)/tests/sim
 	@$< --gtest_filter=Simulation.Seeds --seeds=$(SEEDS) --first=$(FIRST) --progress
 
 check-vm: all $(B)/tests/vm
-	@scripts/run-tests $(B)/tests/vm
+	@scripts/run-tests --filter '-Full*' $(B)/tests/vm
 
 # ---- demo: exit code 0 only if everything was verified
 .PHONY: demo

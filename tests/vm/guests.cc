@@ -251,11 +251,12 @@ echo "containers:" /run/runc/* /var/lib/containers/*
 echo "network namespaces:" /run/netns/*
 echo "links:"; for link in /sys/class/net/*; do echo " ${link##*/}"; done
 echo "mounts:"; while read _ where _; do
-  case $where in /mnt/share|/run/netns) ;; *) echo " $where";; esac; done < /proc/mounts
+  case $where in /mnt/share|/run/netns) ;; *) echo " $where";; esac; done < /proc/mounts | sort
 echo "processes:"; for f in /proc/[0-9]*/comm; do
   { read name < $f; } 2> /dev/null || continue
   case $name in ib_send_*|ib_write_*|ib_read_*|ib_atomic_*|ibv_*|godwit-verify|godwit-objects|godwit-quiet|criu|runc|socat|iperf3|python3|sleep|tail) echo " $name";; esac
-done
+done | sort
+echo "cgroups:" /sys/fs/cgroup/*/
 echo "files:" /tmp/* /run/godwit/* /mnt/share/*
 echo "kernel:"; dmesg | grep -E 'WARNING:|BUG:|Oops|refcount_t|Call Trace|godwit 0000.*timed out'
 true)";
