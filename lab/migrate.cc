@@ -207,22 +207,30 @@ class Move {
   void watch_criu(const std::string& guest, const std::string& log) {
     const FaultPoint* f = fault();
     if (f == nullptr || f->how == "error" || f->how == "full") return;
-    const std::string act = f->how == "kill" ? "kill -9 $criu" : f->how == "hang" ? "kill -STOP $criu" : ":";
-    watcher_ = lab_.start(guest, {"bash", "-c",
-        "log=" + folder_ + "/image/" + log + "; procs=$(echo /sys/fs/cgroup/{job-,}" + c_.name + "/cgroup.procs)\n"
-        "until [ -e $log ]; do sleep 0.01; done\n"
-        // The one that is runc's child, which puts it into the container's cgroup for a restore; those
-        // that it restores have its name for a while.
-        "until [ -n \"${criu:-}\" ]; do for p in $(cat $procs 2> /dev/null); do\n"
+    const std::string act = f->how == "kill" ? "kill -9 $criu" : f->how == "hang" ? "kill -STOP $criu" : "";
+    // CRIU is runc's child, which puts it into the container's cgroup for a restore; those that it restores
+    // have its name for a while.
+    const std::string find =
+        "until [ -n \"${criu:-}\" ]; do for p in $(cat /sys/fs/cgroup/{job-,}" + c_.name + "/cgroup.procs 2> /dev/null); do\n"
         "  { read name < /proc/$p/comm; read _ _ _ parent _ < /proc/$p/stat; read above < /proc/$parent/comm; } 2> /dev/null\n"
-        "  [ \"$name\" = criu ] && [ \"$above\" = runc ] && { criu=$p; break; }\ndone; done\n"
-        "grep -q -m1 -F \"$1\" < <(tail -n +1 -F $log 2> /dev/null) || exit 1\n" + act + "\necho seen\n", "watch", f->mark});
+        "  [ \"$name\" = criu ] && [ \"$above\" = runc ] && { criu=$p; break; }\ndone; done\n";
+    watcher_ = lab_.start(guest, {"bash", "-c",
+        "log=" + folder_ + "/image/" + log + "\nuntil [ -e $log ]; do sleep 0.01; done\n" + (act.empty() ? "" : find) +
+        "echo armed\ngrep -q -m1 -F \"$1\" < <(tail -n +1 -F $log 2> /dev/null) || exit 1\n" + act + "\necho seen\n",
+        "watch", f->mark});
+  }
+
+  bool watcher_says(const std::string& word, double seconds) {
+    try {
+      watcher_->wait_for_line([&word](const std::string& line) { return line == word; }, seconds);
+      return true;
+    } catch (const Error&) {
+      return false;
+    }
   }
 
   void poll_watcher() {
-    if (!watcher_) return;
-    Frame frame;
-    if (!watcher_->next(&frame, 0.01) || frame.payload.find("seen") == std::string::npos) return;
+    if (!watcher_ || !watcher_says("seen", 0.01)) return;
     watcher_.reset();
     if (fault()->how == "lab" || fault()->how == "guest") do_fault(fault()->how);
   }
@@ -480,6 +488,7 @@ class Move {
   void go() {
     if (move_.verbs) {
       watch_criu(move_.to, "restore.log");
+      if (watcher_) (void)watcher_says("armed", 10);  // what follows is quick
       gate_->write(fault("error") != nullptr ? "abort\n" : "go\n");
       const auto begun = Clock::now();
       for (std::string said; said.empty();) {

@@ -153,7 +153,7 @@ TEST_F(Company, QuietPeersThatFirstSpeakInAnyPhasePauseAndGoOn) {
           EXPECT_EQ(qps_that_are(from, "stopped"), 0u);
           tombstone_alone.speaks_and_is_paused("write", from);
         }},
-        {"hand over …", [&] { twin_at_destination.speaks_and_is_paused("read", from); }},
+        {"hand-over …", [&] { twin_at_destination.speaks_and_is_paused("read", from); }},
         {"go …", [&] { handed_over.speaks_and_is_paused("add", to); }},
         {"commit …", [&] { gone_on.tell("send"); }}});
     EXPECT_EQ(report.qps, 5u);
