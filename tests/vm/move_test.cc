@@ -112,7 +112,11 @@ TEST_F(Move, ThatCannotBeIsRefusedBeforeAnythingStops) {
   EXPECT_NE(why("idle", kHome).find("is on home already"), std::string::npos);
   must(kAway, "mkdir /var/lib/containers/idle");
   EXPECT_NE(why("idle", kAway).find("is in the way"), std::string::npos);
-  must(kAway, "rmdir /var/lib/containers/idle");
+  must(kAway, "rmdir /var/lib/containers/idle; ip link set gw0 mtu 4100");
+  EXPECT_NE(why("idle", kAway).find("the guests differ"), std::string::npos);
+  must(kAway, "ip link set gw0 mtu 4200; mount -t tmpfs -o size=8m little /var/lib/containers");
+  EXPECT_NE(why("idle", kAway).find("MiB of disk free, too little"), std::string::npos);
+  must(kAway, "umount /var/lib/containers");
   EXPECT_TRUE(Containers(the_lab()).running(Containers(the_lab()).find("idle")));
 }
 

@@ -121,6 +121,8 @@ class Company : public Move {
   }
 };
 
+class FullCompany : public Company {};  // those that take longer
+
 // Each of five peers speaks for the first time in another phase. Their retries last for half a
 // second; a gap between the QP that is stopped, the tombstone and the QP that waits at the
 // destination would end them.
@@ -184,7 +186,7 @@ TEST_F(Company, QuietPeersThatFirstSpeakInAnyPhasePauseAndGoOn) {
 // The peer's cable is out when the container has moved: no RESUME is acknowledged, and home keeps its
 // tombstones for their time. Then the container comes back to where they stand, with queue pairs that
 // are still Resuming.
-TEST_F(Company, BackToItsOldTombstones) {
+TEST_F(FullCompany, BackToItsOldTombstones) {
   const auto server = launch(kPeer, "exec godwit-verify");
   wait_for_listener(kPeer, 18517);
   start(kHome, "client", {"godwit-verify", "--timeout", "18", "--duration", "0", ip_of(kPeer)});
@@ -205,7 +207,7 @@ TEST_F(Company, BackToItsOldTombstones) {
 }
 
 // Two containers that talk with each other, each moved in turn: apart, to one guest, apart again.
-TEST_F(Company, BothEndsOneAfterTheOther) {
+TEST_F(FullCompany, BothEndsOneAfterTheOther) {
   const Container server = start(kAway, "server", {"godwit-verify"});
   wait_for_log("server", "waiting on port");
   start(kHome, "client", {"godwit-verify", "--timeout", "18", "--duration", "0", lab::container_ip(server.number)});
@@ -229,7 +231,7 @@ TEST_F(Company, BothEndsOneAfterTheOther) {
 // ------------------------------------------------ several containers
 
 // Two commands at the same time, from one guest to two; and nobody can move one container twice.
-TEST_F(Company, TwoContainersAtTheSameTimeToDifferentGuests) {
+TEST_F(FullCompany, TwoContainersAtTheSameTimeToDifferentGuests) {
   const auto on_peer = launch(kPeer, "exec godwit-verify --port 18600");
   const auto on_away = launch(kAway, "exec godwit-verify --port 18601");
   wait_for_listener(kPeer, 18600);
