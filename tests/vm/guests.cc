@@ -256,7 +256,8 @@ echo "processes:"; for f in /proc/[0-9]*/comm; do
   { read name < $f; } 2> /dev/null || continue
   case $name in ib_send_*|ib_write_*|ib_read_*|ib_atomic_*|ibv_*|godwit-verify|godwit-objects|godwit-quiet|criu|runc|socat|iperf3|python3|sleep|tail) echo " $name";; esac
 done | sort
-echo "cgroups:" /sys/fs/cgroup/*/
+echo "cgroups:"; for group in /sys/fs/cgroup/*/; do  # podman keeps its parent
+  case $group in */libpod_parent/) ;; *) echo " $group";; esac; done
 echo "files:" /tmp/* /run/godwit/* /mnt/share/*
 echo "kernel:"; dmesg | grep -E 'WARNING:|BUG:|Oops|refcount_t|Call Trace|godwit 0000.*timed out'
 true)";
