@@ -52,7 +52,7 @@ MoveState new_state(const Container& c, const std::string& to) {
 // How far a restore has got in a guest.
 enum class Restored {
   kNothing,  // nothing of it has been on the wire: it can be thrown away
-  kRuns,     // it has been resumed, and lives
+  kRuns,     // it has been resumed, and lives, or has ended by itself
   kLost,     // it has been resumed, and has died
 };
 
@@ -139,16 +139,31 @@ class Move {
         roll_back();
       }
     } else if (before == "roll-back") {
-      if (settle(move_.from) != Restored::kRuns) roll_back();
-      clean_destination();
-    } else if (gone) {
+      switch (settle(move_.from)) {
+        case Restored::kNothing:
+          roll_back();
+          break;
+        case Restored::kRuns:
+          (void)lab_.shell(move_.from, "rm -rf --one-file-system " + folder_ + "/image");
+          clean_destination();
+          break;
+        case Restored::kLost:
+          clean_destination();
+          journal_.end();
+          throw_lost("", move_.from);
+      }
+    } else if (before == "commit") {
+      commit();
+      journal_.end();
+      return {c_.name, move_.to, true};
+    } else if (before == "go") {
       const Restored found = settle(move_.to);
-      if (found == Restored::kNothing && before == "go") {
+      if (found == Restored::kNothing) {
         roll_back();
       } else {
         commit();
         journal_.end();
-        if (found != Restored::kRuns) throw_lost("");
+        if (found == Restored::kLost) throw_lost("", move_.to);
         return {c_.name, move_.to, true};
       }
     } else {
@@ -621,8 +636,8 @@ class Move {
     throw Error(why + "\nIt goes on at " + c_.guest + "." + left_);
   }
 
-  [[noreturn]] void throw_lost(const std::string& why) const {
-    throw Error(why + "\nIts connections were resumed at " + move_.to + ", and it has died there.");
+  [[noreturn]] static void throw_lost(const std::string& why, const std::string& guest) {
+    throw Error(why + "\nIts connections were resumed at " + guest + ", and it has died there.");
   }
 
   // The gate was told to go, and then something went wrong.
@@ -639,7 +654,7 @@ class Move {
       case Restored::kLost:
         commit();
         journal_.end();
-        throw_lost(why);
+        throw_lost(why, move_.to);
     }
   }
 
@@ -658,6 +673,7 @@ class Move {
                "for p in $(cat /sys/fs/cgroup/" + c_.name + "/cgroup.procs 2> /dev/null); do\n"
                "  [ \"$(cat /proc/$p/comm)\" != criu ] || kill -9 $p\ndone\n"
                "if ! { " + sent + "; }; then echo nothing; exit; fi\n"
+               "[ ! -s " + folder_ + "/root/var/log/exit-code ] || { echo runs; exit; }\n"  // to its own end
                "read pid < /sys/fs/cgroup/" + c_.name + "/cgroup.procs || { echo lost; exit; }\n" +
                (move_.verbs ? "godwit-cr resume --attempt " + std::to_string(move_.attempt) + " --pid $pid || exit 1\n" : "") +
                "godwit-cr mend --pid $pid\nns=" + c_.name + "\n" + Containers::kUnmute + announce() + "echo runs\n",
