@@ -225,7 +225,6 @@ std::optional<int> Containers::exit_code(const Container& c) const {
   return std::stoi(text);
 }
 
-// Throws if no lab is up.
 bool Containers::guest_is_ready(const std::string& name) const {
   const Json state = lab_.status();
   for (const Json& guest : state["guests"]) {

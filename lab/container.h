@@ -35,6 +35,7 @@ class Containers {
   void remove(const Container& container);
 
   // For the move.
+  [[nodiscard]] bool guest_is_ready(const std::string& name) const;  // throws if no lab is up
   void relocate(const std::string& name, const std::string& guest);
   void make_network(const Container& container, const std::string& guest, bool muted) const;
   void make_root(const Container& container, const std::string& guest) const;
@@ -62,7 +63,6 @@ class Containers {
  private:
   class Lock;
 
-  [[nodiscard]] bool guest_is_ready(const std::string& name) const;
   void add(Container* container);
   void create(const Container& container) const;
   [[nodiscard]] std::string file() const;

@@ -114,7 +114,7 @@ class Move {
 
   void forget() {
     clean_destination();
-    if (is_up(move_.from)) (void)lab_.shell(move_.from, "godwit-cr drop --move " + move_.move_id);
+    if (containers_.guest_is_ready(move_.from)) (void)lab_.shell(move_.from, "godwit-cr drop --move " + move_.move_id);
     journal_.end();
   }
 
@@ -122,7 +122,7 @@ class Move {
     const std::string before = move_.step;
     progress_("cut off in step " + before);
     const bool gone = before == "go" || before == "commit";
-    if (!gone && !is_up(move_.from)) {
+    if (!gone && !containers_.guest_is_ready(move_.from)) {
       clean_destination();
       journal_.end();
       throw Error(move_.from + " has died, and " + c_.name + " with it" + left_);
@@ -311,14 +311,6 @@ class Move {
     }
   }
 
-  [[nodiscard]] bool is_up(const std::string& guest) const {
-    const nlohmann::json state = lab_.status();
-    for (const auto& g : state["guests"]) {
-      if (g["name"] == guest) return g["state"] == "ready";
-    }
-    return false;
-  }
-
   // ---------------------------------------------------------------- the steps
 
   // What can be refused while nothing has been touched.
@@ -491,7 +483,7 @@ class Move {
     lab_.must(move_.to, "set -e\nns=" + c_.name + "\n" + Containers::kLetArpOut + announce(), options_.step_seconds);
     if (const FaultPoint* f = fault(); f != nullptr && f->how != "hang") do_fault(f->how);
     // Without home the move can still go on: then nobody speaks there any more.
-    if (is_up(c_.guest)) lab_.must(c_.guest, "ip -n " + c_.name + " link del eth0", options_.step_seconds);
+    if (containers_.guest_is_ready(c_.guest)) lab_.must(c_.guest, "ip -n " + c_.name + " link del eth0", options_.step_seconds);
     if (fault("hang") != nullptr) {  // until the gate has waited long enough
       std::this_thread::sleep_for(std::chrono::duration<double>(options_.step_seconds + 1));
     }
@@ -542,7 +534,7 @@ class Move {
     containers_.relocate(c_.name, move_.to);
     fail_here_if_wanted();
     bool acknowledged = false;
-    if (is_up(move_.to)) {
+    if (containers_.guest_is_ready(move_.to)) {
       if (move_.verbs) {
         acknowledged = lab_.shell(move_.to, "godwit-cr status --wait 10 --pid " + Containers::pid_of(c_.name)).code == 0;
       }
@@ -551,7 +543,7 @@ class Move {
                               "; godwit-cr drop --move " + move_.move_id, options_.step_seconds);
     }
     // Acknowledged everywhere: nobody will ask at home again. Else its tombstones stay for their time.
-    if (is_up(move_.from)) {
+    if (containers_.guest_is_ready(move_.from)) {
       lab_.must(move_.from, std::string("godwit-cr ") + (acknowledged ? "drop" : "commit") + " --move " + move_.move_id +
                                 "; " + Containers::wipe(c_), options_.step_seconds);
     }
@@ -571,7 +563,7 @@ class Move {
     runc_.reset();
     watcher_.reset();
     remove_archive();
-    if (!is_up(move_.to)) return;
+    if (!containers_.guest_is_ready(move_.to)) return;
     try {
       lab_.must(move_.to, Containers::wipe(c_) + "\nrm -f " + gate_path() +
                               "; godwit-cr drop --move " + move_.move_id, options_.step_seconds);
@@ -602,7 +594,7 @@ class Move {
   // In preflight, prepare and checkpoint.
   [[noreturn]] void give_up_before_copy(const std::string& why) {
     clean_destination();
-    if (!is_up(c_.guest)) give_up_all(why);
+    if (!containers_.guest_is_ready(c_.guest)) give_up_all(why);
     (void)lab_.shell(c_.guest, "rm -rf " + folder_ + "/plan");
     if (move_.step != "checkpoint" || goes_on_at_home()) {
       journal_.end();
@@ -625,7 +617,7 @@ class Move {
 
   // The checkpoint is complete and its processes are gone: home's own copy goes on there.
   [[noreturn]] void give_up(const std::string& why) {
-    if (!is_up(c_.guest)) give_up_all(why);
+    if (!containers_.guest_is_ready(c_.guest)) give_up_all(why);
     try {
       roll_back();
     } catch (const Error& error) {
@@ -661,7 +653,7 @@ class Move {
   // How far the restore in a guest has got; what can be brought to its end there is. Its job has the
   // time of a step to end by itself.
   Restored settle(const std::string& guest) const {
-    if (!is_up(guest)) return guest == move_.to && move_.step != "hand-over" ? Restored::kLost : Restored::kNothing;
+    if (!containers_.guest_is_ready(guest)) return guest == move_.to ? Restored::kLost : Restored::kNothing;
     (void)job_wait(guest);
     // Kills runc and CRIU if they are still there: what they have resumed goes on by itself then.
     const std::string log = folder_ + "/image/restore.log";

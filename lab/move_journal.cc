@@ -47,6 +47,7 @@ MoveJournal::MoveJournal(const std::string& lab_folder, const std::string& conta
   } catch (const Json::exception&) {
     // Killed before the first line was there: nothing had begun.
     end();
+    close(fd_);  // and with it the lock: an object that was not made has no destructor
     throw Error("no move of " + container + " is unfinished");
   }
 }
