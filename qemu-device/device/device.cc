@@ -146,6 +146,8 @@ void godwit_device_receive_frame(godwit_device* device, std::uint64_t now_ns,
 
 void godwit_device_set_link(godwit_device* device, bool up) { device->machine.set_link(up); }
 
+void godwit_device_wire_ready(godwit_device* device) { device->machine.wire_ready(); }
+
 bool godwit_device_run(godwit_device* device, std::uint64_t now_ns) {
   return device->machine.run(now_ns);
 }

@@ -56,6 +56,9 @@ inline constexpr unsigned kPacketsPerTurn = 32;
 
 // How often the receive queue of a QP in Error is looked at.
 inline constexpr std::uint64_t kFlushPollNs = 20'000'000;
+// A wire that stays busy longer gets frames again, and keeps or drops them: else one that is stuck
+// would stop all queue pairs without an error.
+inline constexpr std::uint64_t kWireBusyNs = 100'000'000;
 
 // Frames from a QP of this NIC to another one. A turn of a QP is only given while all that it may
 // send finds room, so nothing is dropped here.
@@ -94,6 +97,7 @@ class Device final : public resources::Dma,
   void doorbell_write(std::uint64_t offset, std::uint64_t value, unsigned size);
   void receive_frame(std::uint64_t now_ns, std::span<const std::uint8_t> frame);
   void set_link(bool up);
+  void wire_ready();
   bool run(std::uint64_t now_ns);
   std::uint64_t next_deadline() const;
   std::size_t save(std::uint64_t now_ns, std::span<std::uint8_t> room);
@@ -296,6 +300,7 @@ class Device final : public resources::Dma,
   bool has_live_qp(std::uint32_t qpn);
   void receive_packet(const wire::Packet& packet);
   bool run_loopback();
+  void to_wire(std::span<const std::uint8_t> frame);
 
   // ethernet.cc
   bool run_transmit();
@@ -306,6 +311,7 @@ class Device final : public resources::Dma,
   void set_now(std::uint64_t now_ns) {
     if (now_ns > now_ns_) now_ns_ = now_ns;
   }
+  [[nodiscard]] bool wire_busy() const { return now_ns_ < wire_busy_until_ns_; }
   void schedule(QueuePair& qp);
   void unschedule(QueuePair& qp);
   void touch(QueuePair& qp);  // after each transport call: new deadline, more to do
@@ -325,6 +331,7 @@ class Device final : public resources::Dma,
   std::uint64_t now_ns_ = 0;
   std::uint64_t clock_offset_ns_ = 0;  // completion timestamps go on after load
   bool link_up_ = true;
+  std::uint64_t wire_busy_until_ns_ = 0;
   bool kicked_ = false;
   bool in_run_ = false;
 

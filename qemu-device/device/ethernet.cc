@@ -92,14 +92,15 @@ Reply Device::cmd_set_eth_filter(const std::uint8_t* params) {
 // True: there is more.
 bool Device::run_transmit() {
   if (!eth_.enabled) return false;
-  for (unsigned n = 0; n < kDescriptorsPerRun && eth_.tx_consumer != eth_.tx_producer; ++n) {
+  for (unsigned n = 0;
+       n < kDescriptorsPerRun && eth_.tx_consumer != eth_.tx_producer && !wire_busy(); ++n) {
     transmit_descriptor();
   }
   if (eth_.tx_armed && eth_.tx_unseen) {
     eth_.tx_armed = eth_.tx_unseen = false;
     interrupt(GODWIT_VECTOR_ETH);
   }
-  return eth_.tx_consumer != eth_.tx_producer;
+  return eth_.tx_consumer != eth_.tx_producer && !wire_busy();
 }
 
 // A buffer is copied and given back at once; the frame leaves with its last one.
@@ -127,7 +128,7 @@ void Device::transmit_descriptor() {
     if (!eth_.frame_bad) {
       count(GODWIT_COUNTER_ETH_TX_FRAMES);
       count(GODWIT_COUNTER_ETH_TX_BYTES, eth_.gathered);
-      if (link_up_) ops_.send_frame(ops_.opaque, eth_frame_.data(), eth_.gathered);
+      to_wire({eth_frame_.data(), eth_.gathered});
     }
   }
   StatusWord done = {};

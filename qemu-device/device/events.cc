@@ -49,6 +49,12 @@ void Device::set_link(bool up) {
   kick();
 }
 
+void Device::wire_ready() {
+  if (wire_busy_until_ns_ == 0) return;
+  wire_busy_until_ns_ = 0;
+  kick();
+}
+
 // Everything that waits, as far as there is room. What finds none is tried again when the driver
 // has moved its consumer index.
 void Device::flush_events() {

@@ -90,7 +90,14 @@ void Device::send_frame(std::span<const std::uint8_t> frame) {
     loopback_length_[slot] = static_cast<std::uint16_t>(frame.size());
     return;
   }
-  if (link_up_) ops_.send_frame(ops_.opaque, frame.data(), frame.size());
+  to_wire(frame);
+}
+
+void Device::to_wire(std::span<const std::uint8_t> frame) {
+  if (!link_up_) return;
+  if (!ops_.send_frame(ops_.opaque, frame.data(), frame.size())) {
+    wire_busy_until_ns_ = now_ns_ + kWireBusyNs;
+  }
 }
 
 // What was there at the beginning of this call; what it causes waits for the next one.

@@ -207,6 +207,7 @@ void Device::clear_state() {
 
   interrupts_ = 0;
   loopback_head_ = loopback_count_ = 0;
+  wire_busy_until_ns_ = 0;
   eth_ = {};
   counters_.fill(0);
 }

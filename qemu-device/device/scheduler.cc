@@ -53,6 +53,7 @@ void Device::run_timers() {
 // True: a QP has more to do now.
 bool Device::run_qps() {
   for (unsigned n = 0; n < kQpTurnsPerRun && ready_head_ != nullptr; ++n) {
+    if (wire_busy()) return false;
     if (kLoopbackSlots - loopback_count_ < kPacketsPerTurn) return true;
     QueuePair& qp = *ready_head_;
     unschedule(qp);
@@ -64,7 +65,7 @@ bool Device::run_qps() {
     touch(qp);
     if (more) schedule(qp);
   }
-  return ready_head_ != nullptr;
+  return ready_head_ != nullptr && !wire_busy();
 }
 
 bool Device::run(std::uint64_t now_ns) {
@@ -93,8 +94,8 @@ bool Device::run(std::uint64_t now_ns) {
 std::uint64_t Device::next_deadline() const {
   if (!running()) return GODWIT_NO_DEADLINE;
   const QueuePair* first = timers_.top();
-  return std::min(first != nullptr ? first->deadline_ns : GODWIT_NO_DEADLINE,
-                  reservation_deadline_ns_);
+  return std::min({first != nullptr ? first->deadline_ns : GODWIT_NO_DEADLINE,
+                   reservation_deadline_ns_, wire_busy() ? wire_busy_until_ns_ : GODWIT_NO_DEADLINE});
 }
 
 }  // namespace godwit::device

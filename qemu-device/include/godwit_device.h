@@ -57,8 +57,12 @@ struct godwit_host_ops {
     int (*dma_read)(void *opaque, uint64_t addr, void *buffer, size_t length);
     int (*dma_write)(void *opaque, uint64_t addr, const void *buffer, size_t length);
 
-    /* One Ethernet frame without FCS onto the wire; may be dropped there. */
-    void (*send_frame)(void *opaque, const uint8_t *frame, size_t length);
+    /*
+     * One Ethernet frame without FCS onto the wire; may be dropped there. It is always
+     * taken. False: the wire is busy. Then few frames follow, at most those of one
+     * QP's turn, before godwit_device_wire_ready() or 100 ms later (flow control).
+     */
+    bool (*send_frame)(void *opaque, const uint8_t *frame, size_t length);
 
     /* MSI-X message; latched by the host while the vector is masked. */
     void (*raise_interrupt)(void *opaque, unsigned vector);
@@ -119,6 +123,9 @@ void godwit_device_receive_frame(struct godwit_device *device, uint64_t now_ns,
                                  const uint8_t *frame, size_t length);
 
 void godwit_device_set_link(struct godwit_device *device, bool up);
+
+/* After send_frame returned false: the wire takes frames again. */
+void godwit_device_wire_ready(struct godwit_device *device);
 
 /* Expired timers and pending work, bounded. True: there is more, call again. */
 bool godwit_device_run(struct godwit_device *device, uint64_t now_ns);

@@ -4,6 +4,7 @@
 #ifndef GODWIT_TESTS_SIM_NETWORK_H
 #define GODWIT_TESTS_SIM_NETWORK_H
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <functional>
@@ -59,6 +60,8 @@ struct NetworkFaults {
   std::uint64_t late_ns = 0;
   // A second copy of a RESUME or RESUME_ACK comes late.
   unsigned ghost_percent = 0;
+  // After so many frames the sender is held back for a while, as by flow control.
+  unsigned busy_per_mille = 0;
 };
 
 class Network {
@@ -82,14 +85,35 @@ class Network {
     }
   }
 
+  // After a frame: must its sender wait? Then it is told when not any more.
+  bool busy(Machine* sender) {
+    for (const auto& [machine, until] : held_) {
+      if (machine == sender) return true;
+    }
+    if (faults_.busy_per_mille == 0 || rng_->below(1000) >= faults_.busy_per_mille) return false;
+    held_.emplace_back(sender, *clock_ + 1 + rng_->below(faults_.delay_ns + faults_.jitter_ns));
+    return true;
+  }
+
   // Exactly this one, counted from 0, is lost.
   void lose(std::uint64_t number) { lose_ = number; }
   std::uint64_t sent() const { return sent_; }
 
-  std::uint64_t next_time() const { return queue_.empty() ? UINT64_MAX : queue_.top().time; }
+  std::uint64_t next_time() const {
+    std::uint64_t next = queue_.empty() ? UINT64_MAX : queue_.top().time;
+    for (const auto& [machine, until] : held_) next = std::min(next, until);
+    return next;
+  }
 
-  // Delivers one frame that is due.
+  // One frame that is due, or one sender that may go on.
   void deliver() {
+    for (auto held = held_.begin(); held != held_.end(); ++held) {
+      if (held->second > *clock_) continue;
+      Machine* sender = held->first;
+      held_.erase(held);
+      sender->wire_ready();
+      return;
+    }
     // It leaves the queue with the next statement.
     const Frame frame = std::move(const_cast<InFlight&>(queue_.top()).frame);
     queue_.pop();
@@ -126,6 +150,7 @@ class Network {
   NetworkFaults faults_;
   std::map<Mac, Machine*> ports_;
   std::priority_queue<InFlight> queue_;
+  std::vector<std::pair<Machine*, std::uint64_t>> held_;
   std::uint64_t order_ = 0;
   std::uint64_t sent_ = 0;
   std::uint64_t lose_ = UINT64_MAX;

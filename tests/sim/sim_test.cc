@@ -77,6 +77,7 @@ Setup History::draw(Rng& rng, std::uint64_t seed) {
     faults.duplicate_per_mille = static_cast<unsigned>(rng.below(40));
     faults.late_per_mille = rng.chance(50) ? static_cast<unsigned>(rng.below(10)) : 0;
     faults.ghost_percent = rng.chance(50) ? 20 : 0;
+    faults.busy_per_mille = rng.chance(50) ? static_cast<unsigned>(rng.below(100)) : 0;
     faults.late_ns = std::array{5 * kMillisecond, 50 * kMillisecond, 500 * kMillisecond}[rng.below(3)];
     faults.jitter_ns = rng.chance(50) ? rng.below(50 * kMicrosecond) : rng.below(kMillisecond);
   }

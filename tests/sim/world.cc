@@ -71,6 +71,7 @@ World::World(const Setup& setup, Rng* rng, Totals* totals)
     config.resume_unknown = !setup.fixed_address;
     machines_[i] = std::make_unique<Machine>(config, &clock_, 1024);
     machines_[i]->on_frame = [this](const Frame& frame) { network_.send(frame); };
+    machines_[i]->wire_busy = [this, machine = machines_[i].get()] { return network_.busy(machine); };
     if (setup.trace) {
       machines_[i]->on_trace = [this, i](godwit_trace_event event, const auto& v) {
         std::printf("%12.6f machine %u %-12s %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64 "\n",

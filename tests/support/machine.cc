@@ -113,6 +113,7 @@ godwit_host_ops Machine::host_ops(Machine* machine) {
     } else {
       m->sent.push_back(std::move(copy));
     }
+    return !m->wire_busy || !m->wire_busy();
   };
   ops.raise_interrupt = [](void* opaque, unsigned vector) {
     auto* m = static_cast<Machine*>(opaque);

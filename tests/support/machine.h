@@ -167,10 +167,12 @@ class Machine {
   // The VM has died, and a new one has been started in its place: nothing is left.
   void replace();
   std::uint64_t next_deadline() const { return godwit_device_next_deadline(device_); }
+  void wire_ready() { godwit_device_wire_ready(device_); }
   void receive(const Frame& frame) {
     godwit_device_receive_frame(device_, now(), frame.data(), frame.size());
   }
 
+  std::function<bool()> wire_busy;             // asked after each frame; else it never is
   std::function<void(const Frame&)> on_frame;  // else they are kept here:
   std::deque<Frame> sent;
   std::function<void(godwit_trace_event, const std::array<std::uint64_t, 4>&)> on_trace;

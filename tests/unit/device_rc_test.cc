@@ -64,6 +64,47 @@ TEST_F(DeviceRc, QpThatIsNotHereYetIsReachedOverTheWire) {
   EXPECT_EQ(p.counter(GODWIT_COUNTER_RX_NO_QP), 0u);
 }
 
+// Flow control: while the wire is busy nothing new begins, and nothing is lost. But a wire that is
+// stuck is not waited for, so that the queue pair finds out by its retries.
+TEST(Wire, BusyHoldsQueuePairsBackForAWhile) {
+  std::uint64_t clock = 0;
+  Machine m(small_config(1), &clock);
+  m.start();
+  Pair p(m);
+  ConnectOptions o;
+  o.path_mtu = 1;  // 256
+  o.timeout = 18;  // 1 s
+  Pair::must(m.to_init(p.qp[0], o));
+  Pair::must(m.to_rtr(p.qp[0], o, {ipv4_gid(10, 77, 0, 2), {2, 0, 0, 0, 0, 2}, 77, 0}));
+  Pair::must(m.to_rts(p.qp[0], o, 0));
+  bool busy = true;
+  m.wire_busy = [&] { return busy; };
+  p.send(p.work(GODWIT_WR_WRITE, 16384));
+  const std::size_t turn = m.sent.size();
+  EXPECT_GT(turn, 0u);
+  EXPECT_LE(turn, 32u);
+  EXPECT_TRUE(m.run());  // it comes to rest
+  EXPECT_EQ(m.sent.size(), turn);
+
+  EXPECT_EQ(m.next_deadline(), clock + 100'000'000);
+  clock += 100'000'000;
+  m.run();
+  EXPECT_EQ(m.sent.size(), 2 * turn);
+
+  busy = false;
+  m.wire_ready();
+  EXPECT_TRUE(m.kicked());
+  m.run();
+  EXPECT_EQ(m.sent.size(), 64u);  // all of it
+
+  // Commands go on meanwhile, and a reset forgets it.
+  busy = true;
+  p.send(p.work(GODWIT_WR_WRITE, 16384));
+  EXPECT_EQ(p.status(0), GODWIT_QP_STATUS_RTS);
+  godwit_device_reset(m.device());
+  EXPECT_EQ(m.next_deadline(), GODWIT_NO_DEADLINE);
+}
+
 TEST_F(DeviceRc, FirstPacketInRtrIsAnEvent) {
   Pair p(m);
   ConnectOptions o;
