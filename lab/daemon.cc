@@ -18,7 +18,7 @@
 #include "frame.h"
 #include "guest.h"
 #include "plan.h"
-#include "switch.h"
+#include "segment.h"
 #include "unix_socket.h"
 
 namespace godwit::lab {
@@ -62,7 +62,7 @@ class Client {
 class Daemon {
  public:
   Daemon(std::string folder, const LabOptions& options)
-      : folder_(std::move(folder)), options_(options), switch_(folder_) {}
+      : folder_(std::move(folder)), options_(options), wire_(ports(options)) {}
 
   int run() {
     loop_ = g_main_loop_new(nullptr, FALSE);
@@ -75,11 +75,15 @@ class Daemon {
       guest.index = i;
       guest.folder = folder_;
       guest.build = build_folder();
-      guest.nic_netdev = switch_.add_port(guest_name(i));
-      if (options_.virtio) guest.virtio_netdev = switch_.add_port(guest_name(i) + "-plain");
+      guest.nic_port = wire_.device(guest_name(i));
+      if (options_.virtio) guest.virtio_port = wire_.device(plain_port(guest_name(i)));
       if (!options_.nic_options.empty()) guest.nic_options = "," + options_.nic_options;
       guest.memory_mib = options_.memory_mib;
-      guests_.push_back(std::make_unique<Guest>(guest, [](Guest& g) {
+      guests_.push_back(std::make_unique<Guest>(guest, [this](Guest& g) {
+        if (g.state() == Guest::State::kDead) {
+          wire_.close_port(g.name());
+          wire_.close_port(plain_port(g.name()));
+        }
         g_message("%s: %s", g.name().c_str(),
                   g.state() == Guest::State::kReady ? "ready" : "QEMU has ended");
       }));
@@ -145,6 +149,17 @@ class Daemon {
  private:
   [[nodiscard]] std::string socket_path() const { return folder_ + "/control"; }
 
+  static std::string plain_port(const std::string& guest) { return guest + "-plain"; }
+
+  static std::vector<std::string> ports(const LabOptions& options) {
+    std::vector<std::string> all;
+    for (int i = 1; i <= options.guests; ++i) {
+      all.push_back(guest_name(i));
+      if (options.virtio) all.push_back(plain_port(guest_name(i)));
+    }
+    return all;
+  }
+
   Json status() {
     Json guests = Json::array();
     for (const auto& guest : guests_) {
@@ -158,7 +173,7 @@ class Daemon {
                         {"log", guest->log_file()}});
     }
     Json ports = Json::array();
-    for (const auto& port : switch_.statistics()) {
+    for (const auto& port : wire_.statistics()) {
       ports.push_back({{"name", port.name},
                        {"received", port.received},
                        {"sent", port.sent},
@@ -197,7 +212,7 @@ class Daemon {
 
   std::string folder_;
   LabOptions options_;
-  Switch switch_;
+  Segment wire_;
   GMainLoop* loop_ = nullptr;
   int listener_ = -1;
   std::uint64_t last_client_ = 0;

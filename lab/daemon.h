@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// The process that owns a lab: its switch, its guests, and the socket by which
+// The process that owns a lab: its wire, its guests, and the socket by which
 // commands reach them. When it ends, everything of the lab ends.
 #ifndef GODWIT_LAB_DAEMON_H
 #define GODWIT_LAB_DAEMON_H

@@ -75,11 +75,11 @@ Guest::Guest(const GuestOptions& options, std::function<void(Guest&)> on_change)
       "-virtfs",
       "local,path=" + options_.folder + "/share,mount_tag=share,security_model=none,multidevs=remap",
       "-qmp", "unix:" + base + ".qmp,server=on,wait=off",
-      "-netdev", options_.nic_netdev + ",id=wire",
+      "-device", options_.nic_port + ",id=wire",
       "-device", "godwit,netdev=wire,id=nic,mac=" + nic_mac(options_.index) + options_.nic_options,
   };
-  if (!options_.virtio_netdev.empty()) {
-    args.insert(args.end(), {"-netdev", options_.virtio_netdev + ",id=plain", "-device",
+  if (!options_.virtio_port.empty()) {
+    args.insert(args.end(), {"-device", options_.virtio_port + ",id=plain", "-device",
                              "virtio-net-pci,netdev=plain,mac=" + virtio_mac(options_.index)});
   }
   std::vector<char*> argv;
@@ -98,7 +98,8 @@ Guest::Guest(const GuestOptions& options, std::function<void(Guest&)> on_change)
   g_autoptr(GError) error = nullptr;
   const gboolean started = g_spawn_async_with_fds(
       nullptr, argv.data(), env,
-      static_cast<GSpawnFlags>(G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH), in_child, nullptr,
+      static_cast<GSpawnFlags>(G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH |
+                               G_SPAWN_LEAVE_DESCRIPTORS_OPEN), in_child, nullptr,
       &pid_, null, log, log, &error);
   g_strfreev(env);
   close(log);

@@ -21,8 +21,8 @@ struct GuestOptions {
   int index = 1;
   std::string folder;        // of the lab
   std::string build;         // build folder: lib/, image/
-  std::string nic_netdev;    // -netdev of the NIC, without the id
-  std::string virtio_netdev; // "": none
+  std::string nic_port;      // -device that is the NIC's port, without the id
+  std::string virtio_port;   // "": no such NIC
   std::string nic_options;   // more properties of the NIC: ",migration=off"
   int memory_mib = 1536;
 };

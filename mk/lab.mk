@@ -12,7 +12,7 @@ $(B)/obj/lab/%.o: lab/%.cc $(B)/config.mk
 	@echo '  CXX      $<'
 	$(CXX) $(CXXFLAGS_COMMON) $(OPTIMIZE) -Ilab -I. $(CORE_INCLUDES) $(LAB_FLAGS) -c $< -o $@
 
-$(B)/lib/libgodwit-lab.a: $(LAB_OBJECTS)
+$(B)/lib/libgodwit-lab.a: $(LAB_OBJECTS) $(B)/obj/segment.o
 	@mkdir -p $(@D)
 	rm -f $@ && ar rcs $@ $^
 

@@ -4,7 +4,7 @@
 # and loads godwit-device.so. For a QEMU source tree: qemu-device/qemu/apply-overlay.
 
 NIC := $(B)/lib/godwit-nic.so
-GLUE_OBJECTS := $(B)/glue/godwit.o $(B)/glue/abi-guard.o $(B)/glue/trace.o
+GLUE_OBJECTS := $(addprefix $(B)/glue/,godwit.o port.o abi-guard.o trace.o) $(B)/obj/segment.o
 
 # The folder with QEMU's headers, made once for each version of QEMU.
 $(B)/qemu-headers: scripts/qemu-headers $(B)/config.mk
@@ -16,7 +16,7 @@ GLUE_CFLAGS = -std=gnu11 $(OPTIMIZE) -fPIC -fno-strict-aliasing -fno-common -fwr
   -D_FILE_OFFSET_BITS=64 -D_LARGEFILE_SOURCE -isystem $(H)/src/linux-headers \
   -isystem $(H)/build/linux-headers -iquote $(H)/build -iquote $(H)/src -iquote $(H)/src/include \
   -iquote $(H)/src/tcg/i386 -I$(B)/glue -I$(H)/build -I$(H)/build/qapi -Iqemu-device/include \
-  -Iabi -Wall -Werror -Wno-address-of-packed-member -MMD -MP $(shell pkg-config --cflags glib-2.0) \
+  -Iqemu-device/segment -Iabi -Wall -Werror -Wno-address-of-packed-member -MMD -MP $(shell pkg-config --cflags glib-2.0) \
   -DGODWIT_QEMU_PACKAGE='"$(QEMU_PACKAGE)"'
 TRACE := $(B)/glue/trace/trace-hw_godwit
 
@@ -33,7 +33,18 @@ $(B)/glue/trace.o: $(TRACE).c $(B)/qemu-headers
 	@echo '  CC       $<'
 	$(CC) $(GLUE_CFLAGS) -c $< -o $@
 
--include $(GLUE_OBJECTS:.o=.d)
+# Also in the godwit command, which makes the segment.
+$(B)/obj/segment.o: qemu-device/segment/segment.c $(B)/config.mk
+	@mkdir -p $(@D)
+	@echo '  CC       $<'
+	$(CC) -std=c11 $(OPTIMIZE) -fPIC -Wall -Wextra -Werror -MMD -MP -c $< -o $@
+
+$(B)/san/segment.o: qemu-device/segment/segment.c $(B)/config.mk
+	@mkdir -p $(@D)
+	@echo '  CC san   $<'
+	$(CC) -std=c11 $(SANITIZE) -Wall -Wextra -Werror -MMD -MP -c $< -o $@
+
+-include $(GLUE_OBJECTS:.o=.d) $(B)/san/segment.d
 
 $(B)/lib/libgodwit-core.a: $(CORE_OBJECTS)
 	@mkdir -p $(@D)

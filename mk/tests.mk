@@ -22,7 +22,7 @@ $(B)/obj/tests/vm/%.o: tests/vm/%.cc $(B)/config.mk
 	  -DGODWIT_GUIDES='"$(abspath docs/guide)"' -c $< -o $@
 $(VM_OBJECTS): $(B)/plugin/godwit.pb.h
 
-$(B)/tests/unit: $(UNIT_OBJECTS) $(CORE_SAN_OBJECTS)
+$(B)/tests/unit: $(UNIT_OBJECTS) $(CORE_SAN_OBJECTS) $(B)/san/segment.o
 	@mkdir -p $(@D)
 	@echo '  LINK     $@'
 	g++ -fsanitize=address,undefined -o $@ $^ -lgtest -lgtest_main -lpthread
@@ -56,11 +56,11 @@ GLUE_TEST_OBJECTS := $(patsubst %.cc,$(B)/obj/%.o,$(wildcard tests/glue/*.cc))
 $(B)/obj/tests/glue/%.o: tests/glue/%.cc $(B)/config.mk
 	@mkdir -p $(@D)
 	@echo '  CXX      $<'
-	$(CXX) $(CXXFLAGS_COMMON) $(OPTIMIZE) -Iabi -Itests -c $< -o $@
-$(B)/tests/glue: $(GLUE_TEST_OBJECTS) $(NIC)
+	$(CXX) $(CXXFLAGS_COMMON) $(OPTIMIZE) -Iabi -Itests -Iqemu-device -c $< -o $@
+$(B)/tests/glue: $(GLUE_TEST_OBJECTS) $(B)/obj/segment.o $(NIC)
 	@mkdir -p $(@D)
 	@echo '  LINK     $@'
-	g++ -o $@ $(GLUE_TEST_OBJECTS) -lgtest -lgtest_main -lpthread
+	g++ -o $@ $(GLUE_TEST_OBJECTS) $(B)/obj/segment.o -lgtest -lgtest_main -lpthread
 
 -include $(GLUE_TEST_OBJECTS:.o=.d) $(PLUGIN_TEST_OBJECTS:.o=.d)
 -include $(UNIT_OBJECTS:.o=.d) $(SIM_OBJECTS:.o=.d) $(VM_OBJECTS:.o=.d)

@@ -2,6 +2,8 @@
 //
 // The device as the PCI bus sees it: what the core leaves to QEMU.
 #include <gtest/gtest.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,6 +16,7 @@
 #include "godwit_cmd.h"
 #include "godwit_counters.h"
 #include "godwit_regs.h"
+#include "segment/segment.h"
 
 namespace godwit::test {
 namespace {
@@ -245,6 +248,80 @@ TEST(Monitor, PlugIntoARunningMachine) {
   EXPECT_NE(q.qmp(add + ",\"vectors\":1}}").find("vectors must be"), std::string::npos);
   EXPECT_NE(q.qmp(add + "}}").find("return"), std::string::npos);
   EXPECT_TRUE(q.alive());
+}
+
+// A segment with QEMU at port 0 and the test at port 1.
+class PortTest : public testing::Test {
+ protected:
+  PortTest()
+      : fd_(memfd_create("segment", 0)), wakes_{eventfd(0, EFD_NONBLOCK), eventfd(0, EFD_NONBLOCK)} {
+    if (ftruncate(fd_, static_cast<off_t>(godwit_segment_size())) != 0) std::abort();
+    memory_ = mmap(nullptr, godwit_segment_size(), PROT_READ | PROT_WRITE, MAP_SHARED, fd_, 0);
+    godwit_segment_init(memory_);
+    godwit_segment_open(memory_, 1);
+  }
+  ~PortTest() override {
+    munmap(memory_, godwit_segment_size());
+    for (const int fd : {fd_, wakes_[0], wakes_[1]}) close(fd);
+  }
+
+  [[nodiscard]] std::string wakes() const {
+    return std::to_string(wakes_[0]) + ":" + std::to_string(wakes_[1]);
+  }
+  [[nodiscard]] std::vector<std::string> port(const std::string& more) const {
+    return {"-device", "godwit-port,memory=" + std::to_string(fd_) + more, "-device",
+            "godwit,netdev=wire,id=second,addr=5"};
+  }
+  bool send() {
+    const std::vector<std::uint8_t> frame(1500, 0xff);
+    bool wake = false;
+    const auto sent =
+        godwit_segment_send(memory_, 1, 0, frame.data(), frame.size(), false, &wake);
+    const std::uint64_t one = 1;
+    if (wake && write(wakes_[0], &one, sizeof(one)) != sizeof(one)) std::abort();
+    return sent == GODWIT_SEGMENT_SENT;
+  }
+  // Frames until there is no room for one more.
+  unsigned fill() {
+    unsigned n = 0;
+    while (n < 10000 && send()) ++n;
+    return n;
+  }
+
+  int fd_;
+  int wakes_[2];
+  void* memory_;
+};
+
+TEST_F(PortTest, FramesAreTakenAndHeldWhileTheMachineIsStopped) {
+  Qtest q(port(",id=wire,port=0,wakes=" + wakes()));
+  constexpr unsigned kMore = 20000;  // than there is room for
+  unsigned sent = 0;
+  EXPECT_TRUE(soon([&] { return (sent += fill()) > kMore; }));
+  q.qmp("{\"execute\":\"stop\"}");
+  fill();
+  usleep(20000);
+  EXPECT_EQ(fill(), 0u);
+  q.qmp("{\"execute\":\"cont\"}");
+  EXPECT_TRUE(soon([&] { return send(); }));
+  EXPECT_TRUE(q.alive());
+}
+
+TEST_F(PortTest, WrongPropertiesAreRefused) {
+  const std::string null = std::to_string(STDIN_FILENO);
+  for (const std::string& wrong :
+       {",port=0,wakes=" + wakes(), ",id=wire,port=2,wakes=" + wakes(), std::string(",id=wire"),
+        ",id=wire,wakes=x:" + wakes(), ",id=wire,wakes=999:" + wakes(),
+        ",id=wire,memory=" + null + ",wakes=" + wakes()}) {
+    bool refused = false;
+    try {
+      Qtest q(port(wrong));
+      refused = soon([&] { return !q.alive(); }) && q.exit_code() == 1;
+    } catch (const std::runtime_error&) {
+      refused = true;  // it had ended before it could say a word
+    }
+    EXPECT_TRUE(refused) << wrong;
+  }
 }
 
 // Pseudo-random accesses: whatever happens, QEMU lives.
