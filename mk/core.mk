@@ -12,6 +12,7 @@ CORE_SOURCES := $(wildcard qemu-device/wire/*.cc qemu-device/transport/*.cc \
 	qemu-device/resources/*.cc qemu-device/device/*.cc)
 CORE_OBJECTS := $(CORE_SOURCES:%.cc=$(B)/obj/%.o)
 CORE_SAN_OBJECTS := $(CORE_SOURCES:%.cc=$(B)/san/%.o)
+CORE_LIBS := -ldeflate
 
 $(B)/obj/qemu-device/%.o: qemu-device/%.cc $(B)/config.mk
 	@mkdir -p $(@D)

@@ -53,7 +53,7 @@ $(B)/lib/libgodwit-core.a: $(CORE_OBJECTS)
 $(B)/lib/godwit-device.so: $(GLUE_OBJECTS) $(CORE_OBJECTS)
 	@mkdir -p $(@D)
 	@echo '  LINK     $@'
-	g++ -shared -static-libstdc++ -static-libgcc -o $@.new $^ -Wl,-Bsymbolic
+	g++ -shared -static-libstdc++ -static-libgcc -o $@.new $^ -Wl,-Bsymbolic $(CORE_LIBS)
 	@mv $@.new $@  # guests may run with the old one
 
 $(NIC): qemu-device/qemu/preload-shim.c $(B)/lib/godwit-device.so

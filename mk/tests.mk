@@ -25,12 +25,12 @@ $(VM_OBJECTS): $(B)/plugin/godwit.pb.h
 $(B)/tests/unit: $(UNIT_OBJECTS) $(CORE_SAN_OBJECTS) $(B)/san/segment.o
 	@mkdir -p $(@D)
 	@echo '  LINK     $@'
-	g++ -fsanitize=address,undefined -o $@ $^ -lgtest -lgtest_main -lpthread
+	g++ -fsanitize=address,undefined -o $@ $^ -lgtest -lgtest_main $(CORE_LIBS) -lpthread
 
 $(B)/tests/sim: $(SIM_OBJECTS) $(CORE_SAN_OBJECTS)
 	@mkdir -p $(@D)
 	@echo '  LINK     $@'
-	g++ -fsanitize=address,undefined -o $@ $^ -lgtest -lgtest_main -lpthread
+	g++ -fsanitize=address,undefined -o $@ $^ -lgtest -lgtest_main $(CORE_LIBS) -lpthread
 
 # Tests of checkpoints read and damage images, with the plugin's own code.
 VM_PLUGIN_OBJECTS := $(addprefix $(B)/plugin/,image.o uverbs.o godwit.pb.o)
