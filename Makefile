@@ -23,6 +23,7 @@ help:
 	@echo 'make check-sim    simulator, SEEDS=10000'
 	@echo 'make sim          more of them: SEEDS=1000000 FIRST=10001; shows progress, can be interrupted'
 	@echo 'make check-vm     tests in real guests'
+	@echo 'make bench        figures: the core, perftest against Soft-RoCE, moves against plain CRIU; half an hour'
 	@echo 'make module-cloud the kernel module for the cloud flavour of the kernel: compiles it'
 	@echo 'make docs         fill the tables of docs/spec from the headers'
 	@echo 'make lint         checkpatch, sparse, clang-format'
@@ -61,5 +62,6 @@ include mk/qemu.mk
 include mk/guest.mk
 include mk/lab.mk
 include mk/tests.mk
+include mk/bench.mk
 include mk/docs.mk
 include mk/lint.mk
