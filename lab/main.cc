@@ -30,6 +30,7 @@
 #include "migrate.h"
 #include "move_journal.h"
 #include "plan.h"
+#include "soft_roce.h"
 
 namespace {
 
@@ -329,6 +330,27 @@ int move(Lab& lab, Argv args, bool json) {
   return kOk;
 }
 
+int rxe(Lab& lab, Argv args, bool json) {
+  const bool off = take_flag(&args, "--off");
+  if (args.size() != 1) throw Usage("rxe GUEST [--off]");
+  if (off) {
+    soft_roce_off(lab, args[0]);
+    if (json) std::cout << Json{{"guest", args[0]}, {"device", nullptr}}.dump() << "\n";
+    return kOk;
+  }
+  const SoftRoce made = soft_roce_on(lab, args[0]);
+  if (json) {
+    std::cout << Json{{"guest", args[0]}, {"device", made.device},       {"netdev", made.netdev},
+                      {"ip", made.ip},    {"gid_index", made.gid_index}, {"gid", made.gid}}
+                     .dump()
+              << "\n";
+  } else {
+    std::cout << made.device << " on " << args[0] << "'s " << made.netdev << ", " << made.ip
+              << ", GID index " << made.gid_index << "\n";
+  }
+  return kOk;
+}
+
 int capture(Lab& lab, Argv args, bool) {
   const int seconds = number("--seconds", take_value(&args, "--seconds", "0"), 0, 1 << 20);
   if (args.size() != 2) throw Usage("capture GUEST FILE.pcap [--seconds N]");
@@ -384,6 +406,8 @@ const Command kCommands[] = {
      "move a container with its connections; a step that takes longer (180 s) has failed;\n"
      "      --recover: end the moves whose command is gone, at the one guest or at the other;\n"
      "      --fail-at: for tests, what is to go wrong (docs/spec/lab.md)", move},
+    {"rxe", "rxe GUEST [--off]",
+     "Soft-RoCE on the guest's plain NIC (up --virtio), as a peer: its device, address and GID index", rxe},
     {"capture", "capture GUEST FILE.pcap [--seconds N]", "what is on the wire of a guest's NIC", capture},
     {"demo", "demo [--output DIR] [--app verify|write-bw|send-bw|pingpong]… [--role client|server] [--moves N]",
      "three guests of its own; each program moves home → away → home under load, as client and as\n"

@@ -92,6 +92,36 @@ TEST_F(Command, CaptureWritesWhatIsOnTheWire) {
   fs::remove(file);
 }
 
+// Soft-RoCE where it is asked for, once; gone when it is not wanted any more.
+TEST_F(Command, RxeMakesSoftRoceAndTakesItAway) {
+  const Json made = parsed(godwit({"--json", "rxe", kPeer}));
+  EXPECT_EQ(made["netdev"], "vn0");
+  EXPECT_EQ(made["ip"], lab::virtio_ip(lab::guest_index(kPeer)));
+  EXPECT_EQ(made["gid_index"], gid_index(kPeer, made["device"], made["ip"]));
+  EXPECT_NE(
+      must(kPeer, "rdma link show").find(made["device"].get<std::string>() + "/1 state ACTIVE"),
+      std::string::npos);
+  const HostResult again = godwit({"rxe", kPeer});
+  EXPECT_EQ(again.code, 0) << again.err;
+  EXPECT_EQ(again.out, made["device"].get<std::string>() + " on peer's vn0, 10.77.2.3, GID index " +
+                           std::to_string(made["gid_index"].get<int>()) + "\n");
+  EXPECT_EQ(must(kPeer, "rdma link show | grep -c vn0"), "1\n");
+  // A device by another name is as good.
+  must(kPeer, "rdma link del " + made["device"].get<std::string>() +
+                  "; rdma link add soft type rxe netdev vn0");
+  EXPECT_EQ(parsed(godwit({"--json", "rxe", kPeer}))["device"], "soft");
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(parsed(godwit({"--json", "rxe", kPeer, "--off"}))["device"], Json());
+    EXPECT_EQ(must(kPeer, "rdma link show | grep vn0; lsmod | grep rdma_rxe; true"), "");
+  }
+  EXPECT_TRUE(fails_saying(godwit({"rxe", "nowhere"}), "no guest nowhere"));
+  // As if the kernel had no such module.
+  must(kPeer,
+       "mkdir -p /run/modprobe.d; echo 'install rdma_rxe /bin/false' > /run/modprobe.d/rxe.conf");
+  EXPECT_TRUE(fails_saying(godwit({"rxe", kPeer}), "rdma_rxe"));
+  must(kPeer, "rm /run/modprobe.d/rxe.conf");
+}
+
 // Wrong usage: exit code 2, and a line that says what.
 TEST_F(Command, WrongUsageIsTold) {
   const Argv wrong[] = {{},
@@ -109,6 +139,8 @@ TEST_F(Command, WrongUsageIsTold) {
                         {"container", "no-such-verb", "x"},
                         {"container", "start", kHome},
                         {"migrate", "x"},
+                        {"rxe"},
+                        {"rxe", kPeer, "on"},
                         {"capture", kHome},
                         {"down", "now"}};
   for (const Argv& args : wrong) {
@@ -124,7 +156,8 @@ TEST_F(Command, WrongUsageIsTold) {
 TEST_F(Command, HelpIsThereForAll) {
   const HostResult all = godwit({"--help"});
   EXPECT_EQ(all.code, 0);
-  for (const char* command : {"up", "status", "run", "shell", "cp", "container", "migrate", "capture", "down"}) {
+  for (const char* command :
+       {"up", "status", "run", "shell", "cp", "container", "migrate", "rxe", "capture", "down"}) {
     const HostResult help = godwit({command, "--help"});
     EXPECT_EQ(help.code, 0) << command;
     EXPECT_NE(help.out.find(std::string("Usage: godwit [--json] ") + command), std::string::npos) << help.out;

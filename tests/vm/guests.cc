@@ -124,10 +124,6 @@ std::string ip6_of(const std::string& guest) {
   return "fd67::" + std::to_string(lab::guest_index(guest));
 }
 
-std::string plain_ip_of(const std::string& guest) {
-  return lab::virtio_ip(lab::guest_index(guest));
-}
-
 std::string gid_of(const std::string& address) {
   unsigned char bytes[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
   if (inet_pton(AF_INET, address.c_str(), bytes + 12) != 1 &&

@@ -42,7 +42,6 @@ void wait_for_listener(const std::string& guest, int port);
 // Address of a guest's NIC.
 std::string ip_of(const std::string& guest);
 std::string ip6_of(const std::string& guest);
-std::string plain_ip_of(const std::string& guest);  // of the virtio NIC
 // Index of the RoCE v2 GID of an address; throws if there is none.
 int gid_index(const std::string& guest, const std::string& device, const std::string& address);
 // "fd67::1" -> "fd67:0000:…:0001"; IPv4 as mapped.

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "guests.h"
+#include "soft_roce.h"
 
 namespace godwit::vm {
 namespace {
@@ -13,15 +14,11 @@ class SoftRoce : public GuestTest {
  protected:
   void SetUp() override {
     GuestTest::SetUp();
-    must(kPeer, "rdma link show rxe0/1 > /dev/null 2>&1 && exit 0\n"
-                "modprobe rdma_rxe && rdma link add rxe0 type rxe netdev vn0 || exit 1\n"
-                "for i in $(seq 50); do rdma link show rxe0/1 | grep -q 'state ACTIVE' && exit 0; sleep 0.1; "
-                "done; rdma link; exit 1");
     ours_ = gid_index(kHome, "godwit0", ip_of(kHome));
-    theirs_ = gid_index(kPeer, "rxe0", plain_ip_of(kPeer));
+    theirs_ = lab::soft_roce_on(the_lab(), kPeer);
   }
 
-  static void TearDownTestSuite() { shell(kPeer, "rdma link del rxe0; rmmod rdma_rxe"); }
+  static void TearDownTestSuite() { lab::soft_roce_off(the_lab(), kPeer); }
 
   // Soft-RoCE's side, then ours: who serves is said by `serve`.
   enum class Server { kSoftRoce, kGodwit };
@@ -29,17 +26,19 @@ class SoftRoce : public GuestTest {
     const int port = fresh_port();
     const bool pingpong = program.rfind("ibv_", 0) == 0;
     // -u 18: a second until a packet is sent again, for a host that is busy
-    const auto command = [&](const char* device, int gid) {
+    const auto command = [&](const std::string& device, int gid) {
       return program + (pingpong ? "" : " -F -u 18") + " -d " + device + (pingpong ? " -g " : " -x ") +
              std::to_string(gid) + " -p " + std::to_string(port) + " " + options;
     };
-    const std::string soft = command("rxe0", theirs_), hard = command("godwit0", ours_);
+    const std::string soft = command(theirs_.device, theirs_.gid_index),
+                      hard = command("godwit0", ours_);
     return server == Server::kSoftRoce
-               ? talk({kPeer, soft}, {kHome, hard + " " + plain_ip_of(kPeer)}, port)
+               ? talk({kPeer, soft}, {kHome, hard + " " + theirs_.ip}, port)
                : talk({kHome, hard}, {kPeer, soft + " " + ip_of(kHome)}, port);
   }
 
-  int ours_ = -1, theirs_ = -1;
+  int ours_ = -1;
+  lab::SoftRoce theirs_;
 };
 
 TEST_F(SoftRoce, PingPongWithSoftRoceAsServer) {
@@ -73,9 +72,12 @@ TEST_F(SoftRoce, Atomics) {
 TEST_F(SoftRoce, VerifyFindsEverythingExactlyOnceAndInOrder) {
   const int port = fresh_port();
   const std::string options = " --port " + std::to_string(port);
-  const Talk both = talk({kPeer, "godwit-verify --device rxe0 --gid-index " + std::to_string(theirs_) + options},
-                         {kHome, "godwit-verify --device godwit0 --gid-index " + std::to_string(ours_) + " --duration 4 --qps 2" + options + " " + plain_ip_of(kPeer)},
-                         port);
+  const Talk both =
+      talk({kPeer, "godwit-verify --device " + theirs_.device + " --gid-index " +
+                       std::to_string(theirs_.gid_index) + options},
+           {kHome, "godwit-verify --device godwit0 --gid-index " + std::to_string(ours_) +
+                       " --duration 4 --qps 2" + options + " " + theirs_.ip},
+           port);
   EXPECT_TRUE(good(both));
 }
 
