@@ -19,7 +19,7 @@ $(B)/obj/tests/vm/%.o: tests/vm/%.cc $(B)/config.mk
 	@echo '  CXX      $<'
 	$(CXX) $(CXXFLAGS_COMMON) $(OPTIMIZE) -Ilab -I. $(LAB_FLAGS) $(PLUGIN_INCLUDES) \
 	  -DGODWIT_CHECK_ICRC='"$(abspath tests/vm/check-icrc)"' \
-	  -DGODWIT_GUIDES='"$(abspath docs/guide)"' -c $< -o $@
+	  -DGODWIT_SOURCE='"$(CURDIR)"' -DGODWIT_CACHE='"$(CACHE_DIR)"' -DGODWIT_GUIDES='"$(abspath docs/guide)"' -c $< -o $@
 $(VM_OBJECTS): $(B)/plugin/godwit.pb.h
 
 $(B)/tests/unit: $(UNIT_OBJECTS) $(CORE_SAN_OBJECTS) $(B)/san/segment.o

@@ -26,6 +26,7 @@
 #include "godwit_state.h"
 
 #define GODWIT_DRIVER_NAME	"godwit"
+#define GODWIT_DRIVER_VERSION	"1.0"	/* also of the DKMS package */
 #define GODWIT_PORT		1
 
 /* Event queues of completions; the device may have fewer vectors. */
@@ -105,6 +106,7 @@ struct godwit_dev {
 	struct ib_device ibdev;		/* first: ib_alloc_device() */
 	struct pci_dev *pdev;
 	void __iomem *regs;
+	u32 abi_version;		/* of the device: major << 16 | minor */
 	void __iomem *doorbell;		/* page 0, the driver's */
 	phys_addr_t doorbell_base;
 	u32 doorbell_pages;
@@ -150,6 +152,7 @@ static inline bool godwit_dead(struct godwit_dev *dev)
 
 /* main.c */
 void godwit_fatal(struct godwit_dev *dev, const char *why);
+void godwit_fw_version(const struct godwit_dev *dev, char *text, size_t size);
 
 /* cmd.c */
 int godwit_cmdq_init(struct godwit_dev *dev);

@@ -27,7 +27,8 @@ static int godwit_query_device(struct ib_device *ibdev, struct ib_device_attr *a
 	if (udata->inlen)
 		return -EINVAL;
 	memset(attr, 0, sizeof(*attr));
-	attr->fw_ver = (u64)GODWIT_ABI_MAJOR << 32 | GODWIT_ABI_MINOR << 16 | caps->state_version;
+	attr->fw_ver = (u64)(dev->abi_version >> 16) << 32 | (dev->abi_version & 0xffff) << 16 |
+		       caps->state_version;
 	attr->sys_image_guid = ibdev->node_guid;
 	attr->max_mr_size = caps->max_mr_size;
 	attr->page_size_cap = GENMASK(GODWIT_PAGE_SHIFT_MAX, GODWIT_PAGE_SHIFT_MIN);
@@ -101,8 +102,7 @@ static enum rdma_link_layer godwit_link_layer(struct ib_device *ibdev, u32 port)
 
 static void godwit_fw_str(struct ib_device *ibdev, char *str)
 {
-	snprintf(str, IB_FW_VERSION_NAME_MAX, "%u.%u.%u", GODWIT_ABI_MAJOR, GODWIT_ABI_MINOR,
-		 to_gdev(ibdev)->caps.state_version);
+	godwit_fw_version(to_gdev(ibdev), str, IB_FW_VERSION_NAME_MAX);
 }
 
 /* ------------------------------------------------ GID table */

@@ -56,6 +56,13 @@ void godwit_fatal(struct godwit_dev *dev, const char *why)
 	schedule_work(&dev->fatal_work);
 }
 
+/* A firmware's place is taken by what the device says of itself: its ABI, and its saved state's version. */
+void godwit_fw_version(const struct godwit_dev *dev, char *text, size_t size)
+{
+	snprintf(text, size, "%u.%u.%u", dev->abi_version >> 16, dev->abi_version & 0xffff,
+		 dev->caps.state_version);
+}
+
 static int godwit_map(struct godwit_dev *dev)
 {
 	struct pci_dev *pdev = dev->pdev;
@@ -72,6 +79,7 @@ static int godwit_map(struct godwit_dev *dev)
 			version >> 16, version & 0xffff, GODWIT_ABI_MAJOR);
 		return -ENODEV;
 	}
+	dev->abi_version = version;
 	pages = readl(dev->regs + GODWIT_REG_DOORBELL_PAGES);
 	dev->doorbell_base = pci_resource_start(pdev, GODWIT_BAR_DOORBELLS);
 	dev->doorbell_pages = min_t(u64, pages, pci_resource_len(pdev, GODWIT_BAR_DOORBELLS) /
@@ -293,4 +301,5 @@ static struct pci_driver godwit_driver = {
 module_pci_driver(godwit_driver);
 
 MODULE_DESCRIPTION("Godwit RDMA NIC");
+MODULE_VERSION(GODWIT_DRIVER_VERSION);
 MODULE_LICENSE("Dual BSD/GPL");

@@ -516,9 +516,9 @@ static void godwit_get_drvinfo(struct net_device *netdev, struct ethtool_drvinfo
 	struct godwit_netdev *nd = netdev_priv(netdev);
 
 	strscpy(info->driver, GODWIT_DRIVER_NAME, sizeof(info->driver));
+	strscpy(info->version, GODWIT_DRIVER_VERSION, sizeof(info->version));
 	strscpy(info->bus_info, pci_name(nd->dev->pdev), sizeof(info->bus_info));
-	snprintf(info->fw_version, sizeof(info->fw_version), "%u.%u", GODWIT_ABI_MAJOR,
-		 GODWIT_ABI_MINOR);
+	godwit_fw_version(nd->dev, info->fw_version, sizeof(info->fw_version));
 }
 
 static int godwit_get_link_ksettings(struct net_device *netdev,

@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
 // What the standard tools show of the NIC in a guest, and its Ethernet function.
+#include <fstream>
+#include <regex>
+#include <sstream>
+
+#include "counters.h"
+#include "godwit_regs.h"
 #include "guests.h"
 #include "plan.h"
 
@@ -86,9 +92,85 @@ TEST_F(Basics, EthernetCarriesTcp) {
   EXPECT_CONTAINS(both.client.out, "iperf Done");
 }
 
-TEST_F(Basics, EthtoolKnowsDriverAndLink) {
-  EXPECT_CONTAINS(must(kHome, "ethtool -i gw0"), "driver: godwit");
+TEST_F(Basics, EthtoolKnowsDriverVersionsAndLink) {
+  const std::string info = must(kHome, "ethtool -i gw0");
+  EXPECT_CONTAINS(info, "driver: godwit\n");
+  EXPECT_CONTAINS(info, "\nversion: " + must(kHome, "modinfo -F version godwit"));
+  // The device's own, and the same to the verbs.
+  const std::string firmware = must(kHome, "ibv_devinfo -d godwit0 | awk '/fw_ver/ {print $2}'");
+  EXPECT_EQ(firmware.rfind(
+                std::to_string(GODWIT_ABI_MAJOR) + "." + std::to_string(GODWIT_ABI_MINOR) + ".", 0),
+            0u)
+      << firmware;
+  EXPECT_CONTAINS(info, "\nfirmware-version: " + firmware);
+  EXPECT_EQ(must(kHome, "cat /sys/class/infiniband/godwit0/fw_ver"), firmware);
+  EXPECT_CONTAINS(info,
+                  "\nbus-info: " + must(kHome, "basename $(readlink /sys/class/net/gw0/device)"));
+  EXPECT_CONTAINS(info, "\nsupports-statistics: yes\n");
+  EXPECT_CONTAINS(info, "\nsupports-register-dump: yes\n");
   EXPECT_CONTAINS(must(kHome, "ethtool gw0"), "Link detected: yes");
+}
+
+// Names as in abi/godwit_counters.h.
+std::vector<std::string> counter_names() {
+  std::ifstream header(GODWIT_SOURCE "/abi/godwit_counters.h");
+  std::vector<std::string> names;
+  for (std::string line; std::getline(header, line);) {
+    static const std::regex kLine(R"(#define GODWIT_COUNTER_\w+\s+\d+\s+/\* (\w+) \|.*)");
+    std::smatch match;
+    if (std::regex_match(line, match, kLine)) names.push_back(match[1]);
+  }
+  return names;
+}
+
+// Both tools show every counter of the device by its name, and the value that the device itself
+// tells.
+TEST_F(Basics, EthtoolAndRdmaShowTheCountersOfTheDevice) {
+  const std::vector<std::string> names = counter_names();
+  ASSERT_EQ(names.size(), std::size_t{GODWIT_COUNTER_COUNT});
+  const int port = fresh_port();
+  const auto command = [port](const std::string& guest) {
+    return "ibv_rc_pingpong -d godwit0 -n 100 -p " + std::to_string(port) + " -g " +
+           std::to_string(gid_index(guest, "godwit0", ip_of(guest)));
+  };
+  ASSERT_TRUE(
+      good(talk({kHome, command(kHome)}, {kAway, command(kAway) + " " + ip_of(kHome)}, port)));
+  for (const char* tool :
+       {"ethtool -S gw0 | sed '1d; s/://'",
+        "rdma statistic show link godwit0/1 | tr ' ' '\\n' | tail -n +3 | paste -d ' ' - -"}) {
+    SCOPED_TRACE(tool);
+    const auto before = lab::read_counters(the_lab(), kHome);
+    std::istringstream shown(must(kHome, tool));
+    const auto after = lab::read_counters(the_lab(), kHome);
+    std::string name;
+    std::uint64_t value = 0;
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      ASSERT_TRUE(shown >> name >> value) << "no " << names[i];
+      EXPECT_EQ(name, names[i]);
+      EXPECT_LE(before[i], value) << name;
+      EXPECT_GE(after[i], value) << name;
+    }
+    EXPECT_FALSE(shown >> name) << name;
+    EXPECT_GE(after[GODWIT_COUNTER_RX_RDMA_PACKETS], 100u);
+    EXPECT_GT(after[GODWIT_COUNTER_ETH_TX_FRAMES], 0u);
+  }
+}
+
+TEST_F(Basics, EthtoolDumpsTheRegisters) {
+  std::istringstream dump(must(kHome, "ethtool -d gw0 raw on | od -An -v -tx4 -w4"));
+  std::vector<std::uint32_t> words;
+  for (std::uint32_t word; dump >> std::hex >> word;) words.push_back(word);
+  ASSERT_EQ(words.size() * 4, GODWIT_REG_BAD_ACCESSES + 4u);
+  EXPECT_EQ(words[GODWIT_REG_ID / 4], GODWIT_ID_VALUE);
+  EXPECT_EQ(words[GODWIT_REG_VERSION / 4],
+            std::uint32_t{GODWIT_ABI_MAJOR << 16 | GODWIT_ABI_MINOR});
+  EXPECT_EQ(words[GODWIT_REG_CONTROL / 4], GODWIT_CONTROL_ENABLE_MASK);
+  EXPECT_EQ(words[GODWIT_REG_STATUS / 4], GODWIT_STATUS_ENABLED_MASK | GODWIT_STATUS_LINK_UP_MASK);
+  // 52:54:00:67:00:01
+  EXPECT_EQ(words[GODWIT_REG_MAC_LO / 4], 0x67005452u);
+  EXPECT_EQ(words[GODWIT_REG_MAC_HI / 4], 0x0100u);
+  EXPECT_EQ(words[GODWIT_REG_VECTORS / 4], 10u);
+  EXPECT_EQ(words[GODWIT_REG_BAD_ACCESSES / 4], 0u);
 }
 
 TEST_F(Basics, PortFollowsTheLink) {
