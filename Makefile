@@ -25,6 +25,7 @@ help:
 	@echo 'make check-vm     tests in real guests'
 	@echo 'make bench        figures: the core, perftest against Soft-RoCE, moves against plain CRIU; half an hour'
 	@echo 'make module-cloud the kernel module for the cloud flavour of the kernel: compiles it'
+	@echo 'make install-guest DESTDIR=…: driver, provider and CRIU plugin into an image of your own'
 	@echo 'make docs         fill the tables of docs/spec from the headers'
 	@echo 'make lint         checkpatch, sparse, clang-format'
 	@echo 'make clean        remove build/ (the cache stays)'

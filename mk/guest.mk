@@ -91,6 +91,11 @@ $(STAGE)/usr/bin/godwit-hostile: tests/apps/godwit-hostile.cc tests/apps/support
 	$(CXX) $(PLUGIN_FLAGS) -o $@ $< $(B)/plugin/uverbs.o -libverbs -lpthread
 STAGED += $(APPS:%=$(STAGE)/usr/bin/%)
 
+# ---- for an image of one's own
+.PHONY: install-guest
+install-guest: $(PROVIDER) $(STAGE)/usr/lib/criu/godwit_plugin.so $(STAGE)/usr/bin/godwit-cr
+	@scripts/install-guest --stage $(STAGE) --destdir '$(DESTDIR)'
+
 # ---- the image's other part: ours
 $(B)/image/godwit.sqfs: $(STAGED) $(shell find images/rootfs -type f) images/build-overlay
 	@echo '  IMAGE    $@'
