@@ -82,6 +82,7 @@ check-full: all $(CHECKS) check-static
 
 check-static:
 	@scripts/check-includes
+	@scripts/check-spdx
 	@scripts/render-docs --check
 ifneq ($(RDMA_CORE_SOURCE),)
 	@guest-driver/provider/check-layout '$(RDMA_CORE_SOURCE)'
