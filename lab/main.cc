@@ -138,6 +138,12 @@ int status(Lab& lab, Argv args, bool json) {
   return kOk;
 }
 
+// A job in the background that reads from its terminal is stopped by the kernel.
+bool may_read_stdin() {
+  const pid_t foreground = tcgetpgrp(0);
+  return foreground < 0 || foreground == getpgrp();  // no terminal, or ours
+}
+
 int run(Lab& lab, Argv args, bool json) {
   if (args.size() < 2) throw Usage("run GUEST -- CMD…");
   const std::string guest = args[0];
@@ -148,7 +154,8 @@ int run(Lab& lab, Argv args, bool json) {
   std::string out, err;
   bool stdin_open = true;
   for (;;) {
-    pollfd entries[2] = {{process->fd(), POLLIN, 0}, {stdin_open ? 0 : -1, POLLIN, 0}};
+    const bool reading = stdin_open && may_read_stdin();
+    pollfd entries[2] = {{process->fd(), POLLIN, 0}, {reading ? 0 : -1, POLLIN, 0}};
     Frame frame;
     if (process->next(&frame, 0)) {
       if (frame.type == FrameType::kStdout) {
@@ -160,7 +167,7 @@ int run(Lab& lab, Argv args, bool json) {
       continue;
     }
     if (process->ended()) break;
-    if (poll(entries, 2, -1) < 0) continue;
+    if (poll(entries, 2, reading == stdin_open ? -1 : 500) < 0) continue;
     if ((entries[1].revents & (POLLIN | POLLHUP | POLLERR | POLLNVAL)) != 0) {
       char buffer[16384];
       const ssize_t n = read(0, buffer, sizeof(buffer));

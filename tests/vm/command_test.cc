@@ -26,6 +26,21 @@ TEST_F(Command, RunGivesOutputAndExitCodeOfTheCommand) {
   EXPECT_TRUE(fails_saying(godwit({"run", kHome, "--", "no-such-program"}), "no-such-program"));
 }
 
+// What is typed into the shell meanwhile is not its input, and does not stop it.
+TEST_F(Command, RunInTheBackgroundLeavesTheTerminalAlone) {
+  const char* script = R"sh((
+sleep 1; echo "$GODWIT run home -- sh -c 'sleep 3; echo said' &"
+sleep 1; echo 'echo typed'
+sleep 1; echo 'echo stopped: $(jobs -s | grep -c .); [ -n "$(jobs -s)" ] || wait; exit'
+for i in $(seq 90); do sleep 0.5; echo; done 2> /dev/null) | script -qec 'bash --norc --noprofile -i' /dev/null)sh";
+  const HostResult result = run_on_host({"bash", "-c", script}, 60,
+                                        {{"GODWIT_LAB", lab_folder()},
+                                         {"GODWIT", lab::build_folder() + "/bin/godwit"},
+                                         {"TERM", "dumb"}});
+  EXPECT_NE(result.out.find("stopped: 0"), std::string::npos) << result.out;
+  EXPECT_NE(result.out.find("said"), std::string::npos) << result.out;
+}
+
 TEST_F(Command, StatusAsJsonNamesGuestsAndWire) {
   const Json status = parsed(godwit({"--json", "status"}));
   ASSERT_EQ(status["guests"].size(), 3u);
