@@ -4,12 +4,12 @@
 // connections, of several containers and several processes, and by podman instead of the lab.
 #include <signal.h>
 
-#include <fstream>
 #include <future>
 
 #include "command.h"
 #include "counters.h"
 #include "error.h"
+#include "guide.h"
 #include "move.h"
 #include "plan.h"
 
@@ -416,16 +416,11 @@ class Podman : public Company {
  protected:
   void SetUp() override {
     Company::SetUp();
-    std::ifstream guide(GODWIT_GUIDES "/podman.md");
-    std::string line, title;
-    while (std::getline(guide, line)) {
-      if (line.rfind("## ", 0) == 0) title = line.substr(3);
-      if (line != "```sh") continue;
-      std::getline(guide, line);
-      ASSERT_EQ(line.rfind("# ", 0), 0u) << "on which guest? " << line;
-      std::string script;
-      for (std::string command; std::getline(guide, command) && command != "```";) script += command + "\n";
-      blocks_.push_back({title, line.substr(2), script});
+    for (const GuideBlock& block : guide_blocks("podman.md")) {
+      const std::size_t end = block.script.find('\n');
+      ASSERT_EQ(block.script.rfind("# ", 0), 0u) << "on which guest? " << block.script;
+      blocks_.push_back(
+          {block.section, block.script.substr(2, end - 2), block.script.substr(end + 1)});
     }
     for (const std::string& guest : kGuests) must(guest, "mount-share");
     // An image of the guest's own programs and libraries.

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// The end of a guest, and of the lab.
+// The end of a guest, and of the lab; and the first lab of a newcomer.
 #include <signal.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
+#include <regex>
 #include <vector>
 
 #include "command.h"
+#include "guide.h"
 
 namespace godwit::vm {
 namespace {
@@ -90,6 +92,99 @@ TEST_P(WholeLab, GuestThatDiesIsReportedTheOthersGoOnAndNothingOutlivesIt) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Lab, WholeLab, testing::Values(kAway));
+
+// The commands of docs/guide/first-migration.md, in one shell and in a lab of their own.
+class FirstMigration : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    stop_lab();  // two at once are too much for small machines
+    folder_ = "/tmp/godwit-guide-" + std::to_string(getpid());
+  }
+
+  void TearDown() override {
+    run_on_host({lab::build_folder() + "/bin/godwit", "down"}, 60,
+                {{"GODWIT_LAB", folder_ + "/lab"}});
+    if (HasFailure()) {
+      std::printf("-- logs of the guests: %s/lab/log\n", folder_.c_str());
+    } else {
+      fs::remove_all(folder_);
+    }
+  }
+
+  // What was printed below a heading.
+  std::string part(const std::string& section) const {
+    const std::size_t at = output_.find("## " + section + "\n");
+    if (at == std::string::npos) return "no section " + section + " in:\n" + output_;
+    return output_.substr(at, output_.find("\n## ", at) - at);
+  }
+
+  std::string folder_, output_;
+};
+
+TEST_P(FirstMigration, ByTheGuide) {
+  std::string script = "set -e -o pipefail\ncd " GODWIT_SOURCE "\n";
+  std::string section;
+  for (const GuideBlock& block : guide_blocks(GetParam() + ".md")) {
+    if (block.section != section) script += "echo '## " + block.section + "'\n";
+    section = block.section;
+    script += block.script;
+  }
+  fs::create_directories(folder_);
+  const HostResult result = run_on_host({"bash", "-c", "exec 2>&1; " + script}, 600,
+                                        {{"GODWIT_LAB", folder_ + "/lab"}, {"TMPDIR", folder_}});
+  output_ = result.out;
+  ASSERT_EQ(result.code, 0) << output_ << result.err;
+
+  EXPECT_NE(part("Three VMs").find("state ACTIVE"), std::string::npos) << part("Three VMs");
+  std::smatch before;
+  const std::string connected = part("A connection");
+  ASSERT_TRUE(
+      std::regex_search(connected, before, std::regex("lqpn (\\d+) rqpn (\\d+) type RC state RTS")))
+      << connected;
+  EXPECT_TRUE(std::regex_search(part("Move"), std::regex("stopped for +\\d+ ms, 1 QPs")))
+      << part("Move");
+
+  // NAK_STOPPED by the container, all with the PSN that it expects; its RESUME; the answer.
+  std::istringstream packets(part("What was on the wire"));
+  std::string line, kinds, waiting;
+  while (std::getline(packets, line) && line.find("Unknown OpCode") == std::string::npos) {
+    std::smatch packet;
+    if (!std::regex_match(line, packet,
+                          std::regex("[\\d.]+\t([\\d.]+)\t([\\d.]+)\t(\\d+)\t(\\d*)\t(\\d+)")))
+      continue;
+    const std::string what = packet[3].str() + " " + packet[4].str();
+    if (what == "17 101") {
+      EXPECT_EQ(packet[1], "10.77.1.1") << line;
+      if (waiting.empty()) waiting = packet[5];
+      EXPECT_EQ(packet[5], waiting) << line;
+      if (kinds.empty()) kinds = "NAK_STOPPED";
+    } else if (what == "25 ") {
+      EXPECT_EQ(packet[1], "10.77.1.1") << line;
+      kinds += " RESUME";
+    } else if (what == "24 ") {
+      EXPECT_EQ(packet[1], "10.77.0.3") << line;
+      kinds += " RESUME_ACK";
+    } else {
+      ADD_FAILURE() << line;
+    }
+  }
+  const std::regex order("NAK_STOPPED RESUME( RESUME)* RESUME_ACK( RESUME| RESUME_ACK)*");
+  EXPECT_TRUE(std::regex_match(kinds, order)) << kinds << "\n" << part("What was on the wire");
+  EXPECT_NE(part("What was on the wire").find("RC RDMA Write Only"), std::string::npos);
+
+  const std::string counted = part("What the NICs have counted");
+  const std::regex counters(
+      "\nhome\n[^]* tx_nak_stopped: [1-9][^]*\naway\n[^]* tx_resume: [1-9][^]*\npeer\n");
+  EXPECT_TRUE(std::regex_search(counted, counters)) << counted;
+  EXPECT_NE(counted.find(" resume_accepted: 1\n"), std::string::npos) << counted;
+  EXPECT_NE(counted.find("lqpn " + before[2].str() + " rqpn " + before[1].str() + " "),
+            std::string::npos)
+      << counted;
+  EXPECT_NE(counted.find("drv_own_epoch 1 "), std::string::npos) << counted;
+  EXPECT_NE(part("The end").find("ended, exit code 0"), std::string::npos) << part("The end");
+}
+
+INSTANTIATE_TEST_SUITE_P(Guide, FirstMigration, testing::Values("first-migration"));
 
 }  // namespace
 }  // namespace godwit::vm
