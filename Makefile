@@ -24,6 +24,7 @@ help:
 	@echo 'make sim          more of them: SEEDS=1000000 FIRST=10001; shows progress, can be interrupted'
 	@echo 'make check-vm     tests in real guests'
 	@echo 'make bench        figures: the core, perftest against Soft-RoCE, moves against plain CRIU; half an hour'
+	@echo 'make check-static licences, layers, links and tables of the documents'
 	@echo 'make module-cloud the kernel module for the cloud flavour of the kernel: compiles it'
 	@echo 'make install-guest DESTDIR=…: driver, provider and CRIU plugin into an image of your own'
 	@echo 'make docs         fill the tables of docs/spec from the headers'

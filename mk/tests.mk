@@ -83,6 +83,7 @@ check-full: all $(CHECKS) check-static
 check-static:
 	@scripts/check-includes
 	@scripts/check-spdx
+	@scripts/check-links
 	@scripts/render-docs --check
 ifneq ($(RDMA_CORE_SOURCE),)
 	@guest-driver/provider/check-layout '$(RDMA_CORE_SOURCE)'

@@ -1008,7 +1008,7 @@ constexpr const char* kHelp =
     "  --qps N          queue pairs (4)\n"
     "  --duration S     seconds; 0: until SIGINT or SIGTERM (10)\n"
     "  --size BYTES     longest message, 64 to 1048576 (8192)\n"
-    "  --window N       operations under way per QP and direction, multiple of 8 (32)\n"
+    "  --window N       operations under way per QP and direction, 16 to 512 by 8 (32)\n"
     "  --seed N         of the sequence of operations (1)\n"
     "  --timeout N      ACK timeout, 4.096 us << N (16)\n"
     "  --stall-limit S  a standstill this long is an error (600)\n"
