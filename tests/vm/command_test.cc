@@ -3,9 +3,15 @@
 // The godwit command as users and scripts see it.
 #include <filesystem>
 #include <fstream>
+#include <map>
+#include <regex>
+#include <set>
 #include <sstream>
+#include <vector>
 
 #include "command.h"
+#include "error.h"
+#include "fault_point.h"
 
 namespace godwit::vm {
 namespace {
@@ -135,6 +141,50 @@ TEST_F(Command, RxeMakesSoftRoceAndTakesItAway) {
        "mkdir -p /run/modprobe.d; echo 'install rdma_rxe /bin/false' > /run/modprobe.d/rxe.conf");
   EXPECT_TRUE(fails_saying(godwit({"rxe", kPeer}), "rdma_rxe"));
   must(kPeer, "rm /run/modprobe.d/rxe.conf");
+}
+
+// Needs no lab: what is wrong with an option is told first.
+TEST(FailAt, TheDocumentHasTheFailuresThatThereAre) {
+  const auto known = [](const std::string& fault) {
+    try {
+      (void)lab::parse_fault_point(fault);
+      return std::string();
+    } catch (const lab::Error& error) {
+      const std::string text = error.what();
+      return text.substr(text.find("there are ") + 10);
+    }
+  };
+  const auto words = [](const std::string& text, const char* pattern) {
+    std::set<std::string> found;
+    const std::regex word(pattern);
+    for (auto it = std::sregex_iterator(text.begin(), text.end(), word);
+         it != std::sregex_iterator(); ++it) {
+      found.insert((*it)[1]);
+    }
+    return found;
+  };
+  std::map<std::string, std::set<std::string>> documented, real;
+  std::ifstream document(GODWIT_SOURCE "/docs/spec/lab.md");
+  std::vector<std::string> hows;
+  for (std::string line; std::getline(document, line);) {
+    std::vector<std::string> cells;
+    std::istringstream row(line);
+    for (std::string cell; std::getline(row, cell, '|');) cells.push_back(cell);
+    if (cells.size() < 7) continue;
+    if (line.rfind("| step | MARK |", 0) == 0) hows = cells;
+    if (hows.empty() || line.rfind("| `", 0) != 0) continue;
+    std::set<std::string> happens = words(cells[6], "`([a-z]+)`");
+    for (std::size_t i = 3; i < 6; ++i) {
+      if (cells[i].find_first_not_of(' ') != std::string::npos)
+        happens.merge(words(hows[i], "`([a-z]+)`"));
+    }
+    for (const std::string& step : words(cells[1], "`([a-z-]+)`")) documented[step] = happens;
+    if (line.rfind("| `roll-back`", 0) == 0) break;
+  }
+  for (const std::string& step : words(known("none"), "([a-z-]+)")) {
+    real[step] = words(known(step + ":none"), "([a-z]+)");
+  }
+  EXPECT_EQ(documented, real);
 }
 
 // Wrong usage: exit code 2, and a line that says what.
