@@ -26,6 +26,7 @@
 #include "interrupt.h"
 #include "migrate.h"
 #include "plan.h"
+#include "soft_roce.h"
 
 namespace {
 
@@ -107,10 +108,8 @@ double measure(const Lab& lab, const Perftest& test, const Side& side, int port)
 }
 
 Json run_perftests(const Lab& lab, const Options& options) {
-  const std::string rxe =
-      "modprobe rdma_rxe && { rdma link show rxe0/1 || rdma link add rxe0 type rxe netdev vn0; }";
-  for (int i : {1, 2}) lab.must(guest_name(i), rxe);
-  const Side sides[] = {{"Godwit", "godwit0", guest_ip(2)}, {"Soft-RoCE", "rxe0", virtio_ip(2)}};
+  const SoftRoce rxe[] = {soft_roce_on(lab, guest_name(1)), soft_roce_on(lab, guest_name(2))};
+  const Side sides[] = {{"Godwit", "godwit0", guest_ip(2)}, {"Soft-RoCE", rxe[1].device, rxe[1].ip}};
   std::map<std::pair<std::size_t, std::size_t>, std::vector<double>> seen;
   int port = 20000;
   for (int round = 1; round <= options.rounds; ++round) {
