@@ -4,7 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -19,6 +19,7 @@
 
 #include "error.h"
 #include "interrupt.h"
+#include "lab_process.h"
 #include "plan.h"
 #include "unix_socket.h"
 
@@ -35,12 +36,39 @@ double now_seconds() {
 
 int connect_control(const std::string& folder) { return connect_unix(folder + "/control"); }
 
+int must_connect(const std::string& folder) {
+  const int fd = connect_control(folder);
+  if (fd >= 0) return fd;
+  if (any_guest_lives(folder)) throw LabGone("the daemon of the lab has died; its guests go on: godwit up");
+  throw LabGone("no lab is up here (" + folder + "): godwit up");
+}
+
+// One command at a time starts or stops the lab. The mark stays as long as the folder does.
+class FolderLock {
+ public:
+  explicit FolderLock(const std::string& folder)
+      : fd_(open((folder + kMarker).c_str(), O_RDWR | O_CLOEXEC)) {
+    if (fd_ < 0) throw_errno(folder + kMarker);
+    while (flock(fd_, LOCK_EX) != 0) {
+      if (errno == EINTR && !interrupted()) continue;
+      close(fd_);
+      throw Error("interrupted");
+    }
+  }
+  ~FolderLock() { close(fd_); }
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  int fd_;
+};
+
 void send_all(int fd, const std::string& bytes) {
   std::size_t at = 0;
   while (at < bytes.size()) {
     const ssize_t n = send(fd, bytes.data() + at, bytes.size() - at, MSG_NOSIGNAL);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) throw Error("the lab has gone: see its log");
+    if (n < 0) throw LabGone("the lab has gone: see its log");
     at += static_cast<std::size_t>(n);
   }
 }
@@ -52,7 +80,7 @@ Json read_line(int fd) {
   for (;;) {
     const ssize_t n = read(fd, &c, 1);
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) throw Error("the lab has gone: see its log");
+    if (n <= 0) throw LabGone("the lab has gone: see its log");
     if (c == '\n') break;
     line.push_back(c);
   }
@@ -71,8 +99,7 @@ Process::Process(const std::string& folder, const std::string& guest, const Json
     for (const auto& arg : request["argv"]) what_ += " " + arg.get<std::string>();
     if (what_.size() > 200) what_ = what_.substr(0, 200) + "…";
   }
-  fd_ = connect_control(folder);
-  if (fd_ < 0) throw Error("no lab is up here (" + folder + "): godwit up");
+  fd_ = must_connect(folder);
   try {
     send_all(fd_, Json{{"op", "stream"}, {"guest", guest}}.dump() + "\n");
     (void)read_line(fd_);
@@ -162,7 +189,7 @@ bool Process::next(Frame* frame, double timeout_seconds) {
     if (n <= 0) continue;
     char buffer[65536];
     const ssize_t got = read(fd_, buffer, sizeof(buffer));
-    if (got <= 0) throw Error(what_ + ": the lab has gone");
+    if (got <= 0) throw LabGone(what_ + ": the lab has gone");
     in_.append(buffer, static_cast<std::size_t>(got));
   }
 }
@@ -210,8 +237,7 @@ bool Lab::is_up() const {
 }
 
 Json Lab::request(const Json& request) const {
-  const int fd = connect_control(folder_);
-  if (fd < 0) throw Error("no lab is up here (" + folder_ + "): godwit up");
+  const int fd = must_connect(folder_);
   try {
     send_all(fd, request.dump() + "\n");
     Json answer = read_line(fd);
@@ -224,7 +250,6 @@ Json Lab::request(const Json& request) const {
 }
 
 void Lab::up(const LabOptions& options, const std::function<void(const std::string&)>& progress) {
-  if (is_up()) throw Error("a lab is up already in " + folder_ + ": godwit down");
   if (options.guests < 1 || options.guests > kMaxGuests) {
     throw Error("1 to " + std::to_string(kMaxGuests) + " guests");
   }
@@ -236,58 +261,35 @@ void Lab::up(const LabOptions& options, const std::function<void(const std::stri
     }
   }
   claim_folder();
-  clear_folder();
-  std::filesystem::create_directories(folder_ + "/log");
-  std::filesystem::create_directories(folder_ + "/share");
-
-  const std::string log = folder_ + "/log/lab";
-  const std::string program = build + "/bin/godwit";
-  std::vector<std::string> args = {program,
-                                   "_daemon",
-                                   folder_,
-                                   std::to_string(options.guests),
-                                   options.virtio ? "1" : "0",
-                                   std::to_string(options.memory_mib),
-                                   options.nic_options};
-  std::vector<char*> argv;
-  for (std::string& arg : args) argv.push_back(arg.data());
-  argv.push_back(nullptr);
-  const pid_t pid = fork();
-  if (pid < 0) throw_errno("fork");
-  if (pid == 0) {
-    setsid();
-    const int null = open("/dev/null", O_RDWR);
-    const int out = open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
-    dup2(null, 0);
-    dup2(out, 1);
-    dup2(out, 2);
-    for (int fd = 3; fd < 1024; ++fd) close(fd);
-    setenv("GODWIT_BUILD", build.c_str(), 1);
-    execv(argv[0], argv.data());
-    _exit(127);
+  pid_t pid = -1;
+  {
+    const FolderLock lock(folder_);
+    if (is_up()) throw Error("a lab is up already in " + folder_ + ": godwit down");
+    if (any_guest_lives(folder_)) {
+      throw Error("a lab is up already in " + folder_ + ", though its daemon has died: godwit down, or godwit up "
+                  "without options to go on with it");
+    }
+    clear_folder();
+    std::filesystem::create_directories(folder_ + "/log");
+    std::filesystem::create_directories(folder_ + "/share");
+    save_options(folder_, options);
+    pid = start_daemon(false);
   }
   const double deadline = now_seconds() + 180;
   std::size_t ready = 0;
-  for (;;) {
+  for (;; usleep(100000)) {
     if (interrupted()) {
-      kill(pid, SIGTERM);
-      waitpid(pid, nullptr, 0);
-      clear_folder();
+      down();
       throw Error("interrupted");
     }
-    if (waitpid(pid, nullptr, WNOHANG) == pid) throw Error("the lab does not start; log: " + log);
-    usleep(100000);
-    if (!is_up()) {
-      if (now_seconds() > deadline) throw Error("the lab does not start; log: " + log);
-      continue;
-    }
+    if (waitpid(pid, nullptr, WNOHANG) == pid) throw Error("the lab has ended; log: " + folder_ + "/log/lab");
     const Json state = status();
     std::size_t now_ready = 0;
     for (const Json& guest : state["guests"]) {
       if (guest["state"] == "dead") {
         const std::string text = guest["name"].get<std::string>() +
                                  ": QEMU has ended; log: " + guest["log"].get<std::string>();
-        std::ignore = request({{"op", "down"}});
+        down();
         throw Error(text);
       }
       now_ready += guest["state"] == "ready" ? 1 : 0;
@@ -298,24 +300,81 @@ void Lab::up(const LabOptions& options, const std::function<void(const std::stri
     }
     if (ready == static_cast<std::size_t>(options.guests)) return;
     if (now_seconds() > deadline) {
-      std::ignore = request({{"op", "down"}});
+      down();
       throw Error("not all guests are ready after 180 s; logs: " + folder_ + "/log");
     }
   }
 }
 
-void Lab::down() {
-  if (is_up()) {
-    const Json answer = request({{"op", "status"}});
-    std::ignore = request({{"op", "down"}});
-    for (int i = 0; i < 100 && is_up(); ++i) usleep(50000);
-    const pid_t pid = answer.value("pid", 0);
-    for (int i = 0; i < 100 && pid > 0 && kill(pid, 0) == 0; ++i) {
-      waitpid(pid, nullptr, WNOHANG);
-      usleep(50000);
-    }
+bool Lab::revive(const std::function<void(const std::string&)>& progress) {
+  if (is_up() || !any_guest_lives(folder_)) return false;
+  const FolderLock lock(folder_);
+  if (is_up() || !any_guest_lives(folder_)) return false;
+  progress("the daemon of the lab had died: started again, the guests go on");
+  // It may be at work already, and who has started it gone.
+  pid_t pid = 0;
+  const int daemon = open_holder(folder_, kDaemonName, &pid);
+  daemon >= 0 ? wait_for_daemon(daemon) : void(start_daemon(true));
+  return true;
+}
+
+// Until it answers. The caller holds the folder's lock.
+pid_t Lab::start_daemon(bool adopt) const {
+  const std::string build = build_folder();
+  const std::string log = folder_ + "/log/lab";
+  const std::string program = build + "/bin/godwit";
+  const pid_t pid = fork();
+  if (pid < 0) throw_errno("fork");
+  if (pid == 0) {
+    setsid();
+    const int null = open("/dev/null", O_RDWR);
+    const int out = open(log.c_str(), O_WRONLY | O_CREAT | (adopt ? O_APPEND : O_TRUNC), 0644);
+    dup2(null, 0);
+    dup2(out, 1);
+    dup2(out, 2);
+    for (int fd = 3; fd < 1024; ++fd) close(fd);
+    setenv("GODWIT_BUILD", build.c_str(), 1);
+    execl(program.c_str(), program.c_str(), "_daemon", folder_.c_str(), adopt ? "adopt" : "start", nullptr);
+    _exit(127);
   }
-  if (std::filesystem::exists(folder_ + kMarker)) clear_folder();
+  try {
+    wait_for_daemon(open_process(pid));
+  } catch (const Error&) {
+    if (!adopt) {
+      kill_all(folder_);
+      clear_folder();
+    }
+    throw;
+  }
+  return pid;
+}
+
+// The adopting one answers when its guests do.
+void Lab::wait_for_daemon(int pidfd) const {
+  const double deadline = now_seconds() + 90;
+  bool ended = false;
+  while (!is_up() && !ended && !interrupted() && now_seconds() < deadline) ended = wait_for_end(pidfd, 0.02);
+  close(pidfd);
+  if (interrupted()) throw Error("interrupted");
+  if (!is_up()) throw Error("the lab does not start; log: " + folder_ + "/log/lab");
+}
+
+void Lab::down() {
+  if (!std::filesystem::exists(folder_ + kMarker)) return;
+  const FolderLock lock(folder_);
+  try {
+    const pid_t pid = status().at("pid");
+    const int daemon = open_process(pid);
+    std::ignore = request({{"op", "down"}});
+    if (daemon >= 0) {
+      (void)wait_for_end(daemon, 20);  // it ends when its guests have
+      close(daemon);
+      waitpid(pid, nullptr, WNOHANG);
+    }
+  } catch (const LabGone&) {
+  }
+  kill_all(folder_);
+  clear_folder();
 }
 
 // $GODWIT_LAB may name any folder: only one that is empty or was a lab is made a lab.
@@ -393,10 +452,14 @@ void Lab::capture_start(const std::string& guest, const std::string& file) const
 }
 
 void Lab::capture_stop(const std::string& guest) const {
-  std::ignore = request({{"op", "qmp"},
-                         {"guest", guest},
-                         {"command",
-                          {{"execute", "object-del"}, {"arguments", {{"id", "capture"}}}}}});
+  const Json answer = request({{"op", "qmp"},
+                               {"guest", guest},
+                               {"command",
+                                {{"execute", "object-del"}, {"arguments", {{"id", "capture"}}}}}});
+  // With the daemon that it was begun with it ended.
+  if (answer["answer"].contains("error")) {
+    throw Error(guest + ": capture: " + answer["answer"]["error"].value("desc", "?"));
+  }
 }
 
 }  // namespace godwit::lab

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "daemon.h"
+#include "error.h"
 #include "frame.h"
 
 namespace godwit::lab {
@@ -18,6 +19,12 @@ namespace godwit::lab {
 struct ExecResult {
   int code = -1;         // exit code; 128 + signal if killed
   std::string out;       // stdout, and stderr unless asked otherwise
+};
+
+// Nobody answers for the lab, or no longer.
+class LabGone : public Error {
+ public:
+  using Error::Error;
 };
 
 using Argv = std::vector<std::string>;
@@ -72,6 +79,8 @@ class Lab {
 
   // Starts the daemon and waits until all guests are ready; throws if one dies or 180 s pass.
   void up(const LabOptions& options, const std::function<void(const std::string&)>& progress);
+  // If the daemon has died and guests live: starts it again, and waits until they answer. True: it did.
+  bool revive(const std::function<void(const std::string&)>& progress);
   void down();
 
   [[nodiscard]] nlohmann::json request(const nlohmann::json& request) const;
@@ -96,6 +105,8 @@ class Lab {
   void capture_stop(const std::string& guest) const;
 
  private:
+  pid_t start_daemon(bool adopt) const;
+  void wait_for_daemon(int pidfd) const;
   void claim_folder() const;
   void clear_folder() const;
 

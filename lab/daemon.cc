@@ -9,7 +9,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
+#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <vector>
@@ -17,6 +19,7 @@
 #include "error.h"
 #include "frame.h"
 #include "guest.h"
+#include "lab_process.h"
 #include "plan.h"
 #include "segment.h"
 #include "unix_socket.h"
@@ -25,6 +28,9 @@ namespace godwit::lab {
 namespace {
 
 using Json = nlohmann::json;
+
+// For adopted guests to answer: one may still be booting, or not run at all.
+constexpr guint kAdoptSeconds = 60;
 
 class Daemon;
 
@@ -61,38 +67,49 @@ class Client {
 
 class Daemon {
  public:
-  Daemon(std::string folder, const LabOptions& options)
-      : folder_(std::move(folder)), options_(options), wire_(ports(options)) {}
+  Daemon(std::string folder, const LabOptions& options, bool adopt)
+      : folder_(std::move(folder)),
+        options_(options),
+        adopt_(adopt),
+        wire_(ports(options), adopt ? any_guest(folder_, options) : 0) {}
 
   int run() {
     loop_ = g_main_loop_new(nullptr, FALSE);
     signal(SIGPIPE, SIG_IGN);
     g_unix_signal_add(SIGTERM, on_signal, this);
     g_unix_signal_add(SIGINT, on_signal, this);
-    listen();
+    if (!adopt_) listen();
     for (int i = 1; i <= options_.guests; ++i) {
       GuestOptions guest;
       guest.index = i;
       guest.folder = folder_;
       guest.build = build_folder();
-      guest.nic_port = wire_.device(guest_name(i));
-      if (options_.virtio) guest.virtio_port = wire_.device(plain_port(guest_name(i)));
+      guest.adopt = adopt_;
+      if (!adopt_) {
+        guest.nic_port = wire_.device(guest_name(i));
+        if (options_.virtio) guest.virtio_port = wire_.device(plain_port(guest_name(i)));
+      }
       if (!options_.nic_options.empty()) guest.nic_options = "," + options_.nic_options;
       guest.memory_mib = options_.memory_mib;
       guests_.push_back(std::make_unique<Guest>(guest, [this](Guest& g) {
-        if (g.state() == Guest::State::kDead) {
-          wire_.close_port(g.name());
-          wire_.close_port(plain_port(g.name()));
-        }
+        unplug_if_dead(g);
         g_message("%s: %s", g.name().c_str(),
                   g.state() == Guest::State::kReady ? "ready" : "QEMU has ended");
+        listen_if_adopted();
       }));
+      unplug_if_dead(*guests_.back());
+    }
+    if (adopt_) {
+      g_timeout_add_seconds(kAdoptSeconds, on_adopt_timeout, this);
+      listen_if_adopted();
     }
     g_main_loop_run(loop_);
     clients_.clear();
+    for (auto& guest : guests_) guest->kill();
     guests_.clear();
-    close(listener_);
+    if (listener_ >= 0) close(listener_);
     unlink(socket_path().c_str());
+    unlink(pid_file(folder_, kDaemonName).c_str());
     g_main_loop_unref(loop_);
     return 0;
   }
@@ -160,6 +177,24 @@ class Daemon {
     return all;
   }
 
+  static pid_t any_guest(const std::string& folder, const LabOptions& options) {
+    pid_t pid = 0;
+    for (int i = 1; i <= options.guests; ++i) {
+      const int fd = open_holder(folder, guest_name(i), &pid);
+      if (fd < 0) continue;
+      close(fd);
+      return pid;
+    }
+    throw Error("no guest of this lab lives");
+  }
+
+  // What others send to it is dropped at once.
+  void unplug_if_dead(const Guest& guest) {
+    if (guest.state() != Guest::State::kDead) return;
+    wire_.close_port(guest.name());
+    wire_.close_port(plain_port(guest.name()));
+  }
+
   Json status() {
     Json guests = Json::array();
     for (const auto& guest : guests_) {
@@ -181,6 +216,23 @@ class Daemon {
     }
     return {{"ok", true}, {"folder", folder_}, {"pid", getpid()}, {"virtio", options_.virtio},
             {"guests", guests}, {"ports", ports}};
+  }
+
+  // The command that waits for an adoption wants guests that answer, not only a daemon.
+  void listen_if_adopted() {
+    if (listener_ >= 0 || guests_.size() < static_cast<std::size_t>(options_.guests)) return;
+    bool any_lives = false;
+    for (const auto& guest : guests_) {
+      if (guest->state() == Guest::State::kBooting) return;
+      any_lives |= guest->state() == Guest::State::kReady;
+    }
+    any_lives ? listen() : g_main_loop_quit(loop_);
+  }
+
+  static gboolean on_adopt_timeout(gpointer data) {
+    Daemon& daemon = *static_cast<Daemon*>(data);
+    if (daemon.listener_ < 0) daemon.listen();
+    return G_SOURCE_REMOVE;
   }
 
   void listen() {
@@ -212,6 +264,7 @@ class Daemon {
 
   std::string folder_;
   LabOptions options_;
+  bool adopt_;
   Segment wire_;
   GMainLoop* loop_ = nullptr;
   int listener_ = -1;
@@ -334,10 +387,33 @@ void Client::write_some() {
   if (writing_ != !out_.empty()) watch();
 }
 
+std::string options_file(const std::string& folder) { return folder + "/lab.json"; }
+
 }  // namespace
 
-int run_daemon(const std::string& folder, const LabOptions& options) {
-  return Daemon(folder, options).run();
+void save_options(const std::string& folder, const LabOptions& options) {
+  const std::string file = options_file(folder);
+  std::ofstream out(file + ".new");
+  out << Json{{"guests", options.guests},
+              {"virtio", options.virtio},
+              {"nic_options", options.nic_options},
+              {"memory_mib", options.memory_mib}}
+             .dump()
+      << "\n";
+  out.close();
+  if (!out || rename((file + ".new").c_str(), file.c_str()) != 0) throw_errno(file);
+}
+
+int run_daemon(const std::string& folder, bool adopt) {
+  std::ifstream in(options_file(folder));
+  const Json saved = Json::parse(in);
+  LabOptions options;
+  options.guests = saved.at("guests");
+  options.virtio = saved.at("virtio");
+  options.nic_options = saved.at("nic_options");
+  options.memory_mib = saved.at("memory_mib");
+  if (!hold_pid_file(pid_file(folder, kDaemonName).c_str())) throw Error("the lab has another daemon");
+  return Daemon(folder, options, adopt).run();
 }
 
 }  // namespace godwit::lab

@@ -18,15 +18,15 @@ struct Step {
 
 const std::vector<Step>& steps() {
   static const std::vector<Step> all = {
-      {"preflight", "", {"error", "hang", "kill", "guest"}},
-      {"prepare", "", {"error", "hang", "kill", "guest"}},
-      {"checkpoint", "Dumping task", {"error", "hang", "kill", "full", "lab", "guest"}},
-      {"copy", "", {"error", "hang", "kill", "full", "cut", "corrupt", "lab", "guest"}},
-      {"restore", "Restore via sigreturn", {"error", "hang", "kill", "lab", "guest"}},
-      {"hand-over", "", {"error", "hang", "kill", "guest"}},
-      {"go", "godwit: go", {"error", "hang", "kill", "lab", "guest"}},
-      {"commit", "", {"error", "hang", "kill", "guest"}},
-      {"roll-back", "", {"error", "kill"}},
+      {"preflight", "", {"error", "hang", "kill", "daemon", "guest"}},
+      {"prepare", "", {"error", "hang", "kill", "daemon", "guest"}},
+      {"checkpoint", "Dumping task", {"error", "hang", "kill", "full", "command", "daemon", "guest"}},
+      {"copy", "", {"error", "hang", "kill", "full", "cut", "corrupt", "command", "daemon", "guest"}},
+      {"restore", "Restore via sigreturn", {"error", "hang", "kill", "command", "daemon", "guest"}},
+      {"hand-over", "", {"error", "hang", "kill", "daemon", "guest"}},
+      {"go", "godwit: go", {"error", "hang", "kill", "command", "daemon", "guest"}},
+      {"commit", "", {"error", "hang", "kill", "daemon", "guest"}},
+      {"roll-back", "", {"error", "kill", "daemon"}},
   };
   return all;
 }

@@ -22,8 +22,8 @@ void append_frame(std::uint32_t stream, FrameType type, std::string_view payload
                   std::string* out) {
   put(static_cast<std::uint32_t>(payload.size()), out);
   put(stream, out);
-  out->push_back(static_cast<char>(type));
   out->append(payload);
+  out->push_back(static_cast<char>(type));
 }
 
 std::string window_payload(std::uint32_t bytes) {
@@ -32,15 +32,23 @@ std::string window_payload(std::uint32_t bytes) {
   return payload;
 }
 
+void append_sync(std::string_view nonce, std::string* out) {
+  out->append(kSyncRun, '\xff');
+  append_frame(0, FrameType::kSync, nonce, out);
+}
+
 bool take_frame(std::string* buffer, Frame* frame) {
-  if (buffer->size() < 9) return false;
+  if (buffer->size() < 4) return false;
   const std::uint32_t length = get(*buffer, 0);
-  if (length > kMaxFramePayload) throw Error("the guest's agent sends nonsense");
-  if (buffer->size() - 9 < length) return false;
+  if (length > kMaxFramePayload) throw Error("what comes is no frame: it is too long");
+  if (buffer->size() < kFrameOverhead + length) return false;
   frame->stream = get(*buffer, 4);
-  frame->type = static_cast<FrameType>((*buffer)[8]);
-  frame->payload = buffer->substr(9, length);
-  buffer->erase(0, 9 + length);
+  frame->payload = buffer->substr(8, length);
+  frame->type = static_cast<FrameType>((*buffer)[8 + length]);
+  buffer->erase(0, kFrameOverhead + length);
+  if (frame->type < FrameType::kExec || frame->type > FrameType::kSync) {
+    throw Error("what comes is no frame: there is no such type");
+  }
   return true;
 }
 

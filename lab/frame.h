@@ -23,10 +23,16 @@ enum class FrameType : std::uint8_t {
   kHello,
   kWindow,
   kResize,
+  kSync,
 };
 
 inline constexpr std::uint32_t kMaxFramePayload = 65536;
 inline constexpr std::uint32_t kFrameWindow = 262144;
+inline constexpr std::size_t kFrameOverhead = 9;
+// Of 0xff before a SYNC: a frame that was cut off swallows at most one frame's worth of them, and as many
+// are left as no frame can hold.
+inline constexpr std::size_t kSyncRun = 2 * (kMaxFramePayload + kFrameOverhead);
+inline constexpr std::size_t kNonceBytes = 16;
 
 struct Frame {
   std::uint32_t stream = 0;
@@ -36,6 +42,8 @@ struct Frame {
 
 void append_frame(std::uint32_t stream, FrameType type, std::string_view payload, std::string* out);
 [[nodiscard]] std::string window_payload(std::uint32_t bytes);
+// Makes the agent begin anew; it answers with the bare nonce, after which its frames begin.
+void append_sync(std::string_view nonce, std::string* out);
 
 // Takes one whole frame from the front of `buffer`. False: there is none yet.
 // Throws Error if it cannot be a frame.

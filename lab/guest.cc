@@ -4,10 +4,12 @@
 #include <fcntl.h>
 #include <glib-unix.h>
 #include <signal.h>
-#include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -16,6 +18,7 @@
 #include <vector>
 
 #include "error.h"
+#include "lab_process.h"
 #include "plan.h"
 #include "unix_socket.h"
 
@@ -36,16 +39,36 @@ bool use_kvm() {
   return false;
 }
 
-// A guest never outlives the daemon, however that ends.
-void in_child(gpointer) {
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
+void in_child(gpointer file) {
   setpgid(0, 0);
+  if (!hold_pid_file(static_cast<const char*>(file))) _exit(126);
 }
 
 }  // namespace
 
 Guest::Guest(const GuestOptions& options, std::function<void(Guest&)> on_change)
     : options_(options), name_(guest_name(options.index)), on_change_(std::move(on_change)) {
+  if (options_.adopt) {
+    pidfd_ = open_holder(options_.folder, name_, &pid_);
+  } else {
+    start();
+    pidfd_ = open_process(pid_);
+    if (pidfd_ < 0) throw_errno("pidfd_open");
+  }
+  if (pidfd_ < 0) {
+    state_ = State::kDead;
+    return;
+  }
+  started_ = g_get_monotonic_time();
+  exit_source_ = g_unix_fd_add(pidfd_, G_IO_IN, on_exit, this);
+  // What a command of the old daemon was still doing to the wire.
+  if (options_.adopt) {
+    qmp({{"execute", "object-del"}, {"arguments", {{"id", "capture"}}}}, [](const nlohmann::json&) {});
+  }
+  connect_agent();
+}
+
+void Guest::start() {
   const std::string base = options_.folder + "/" + name_;
   const std::string image = options_.build + "/image/";
   const bool kvm = use_kvm();
@@ -95,65 +118,107 @@ Guest::Guest(const GuestOptions& options, std::function<void(Guest&)> on_change)
     throw_errno(log_file());
   }
   const int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  const std::string lock = pid_file(options_.folder, name_);
   g_autoptr(GError) error = nullptr;
   const gboolean started = g_spawn_async_with_fds(
       nullptr, argv.data(), env,
       static_cast<GSpawnFlags>(G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH |
-                               G_SPAWN_LEAVE_DESCRIPTORS_OPEN), in_child, nullptr,
-      &pid_, null, log, log, &error);
+                               G_SPAWN_LEAVE_DESCRIPTORS_OPEN),
+      in_child, const_cast<char*>(lock.c_str()), &pid_, null, log, log, &error);
   g_strfreev(env);
   close(log);
   close(null);
   if (!started) throw Error(std::string("QEMU does not start: ") + error->message);
-  started_ = g_get_monotonic_time();
-  exit_source_ = g_child_watch_add(pid_, on_exit, this);
-  retry_source_ = g_timeout_add(100, on_retry, this);
 }
 
 Guest::~Guest() {
   kill();
-  if (exit_source_ != 0) g_source_remove(exit_source_);
-  if (retry_source_ != 0) g_source_remove(retry_source_);
-  if (agent_source_ != 0) g_source_remove(agent_source_);
-  if (agent_ >= 0) close(agent_);
-  for (const char* kind : {".agent", ".qmp"}) unlink((options_.folder + "/" + name_ + kind).c_str());
+  for (const guint source : {exit_source_, retry_source_}) {
+    if (source != 0) g_source_remove(source);
+  }
+  disconnect_agent();
+  if (pidfd_ >= 0) {
+    if (!wait_for_end(pidfd_, 10)) g_warning("%s: QEMU does not end", name_.c_str());
+    waitpid(pid_, nullptr, WNOHANG);
+    close(pidfd_);
+  }
+  for (const char* kind : {".agent", ".qmp", ".pid"}) unlink((options_.folder + "/" + name_ + kind).c_str());
 }
 
 std::string Guest::log_file() const { return options_.folder + "/log/" + name_ + ".qemu"; }
 
 void Guest::kill() {
-  if (pid_ == 0) return;
-  ::kill(pid_, SIGKILL);
+  if (pidfd_ >= 0) kill_process(pidfd_);
 }
 
-void Guest::on_exit(GPid pid, gint, gpointer data) {
+gboolean Guest::on_exit(gint, GIOCondition, gpointer data) {
   Guest& guest = *static_cast<Guest*>(data);
-  g_spawn_close_pid(pid);
+  waitpid(guest.pid_, nullptr, WNOHANG);  // an adopted one is not our child
+  close(guest.pidfd_);
   guest.exit_source_ = 0;
+  guest.pidfd_ = -1;
   guest.pid_ = 0;
   guest.state_ = State::kDead;
   guest.qmp_.disconnect(guest.name_ + " has died; log: " + guest.log_file());
-  auto streams = std::move(guest.streams_);
-  guest.streams_.clear();
-  for (auto& [id, receive] : streams) {
-    receive(FrameType::kExit, "{\"error\": \"the guest has died; log: " + guest.log_file() + "\"}");
-  }
+  guest.end_streams("the guest has died; log: " + guest.log_file());
   guest.on_change_(guest);
+  return G_SOURCE_REMOVE;
+}
+
+void Guest::end_streams(const std::string& why) {
+  auto streams = std::move(streams_);
+  streams_.clear();
+  for (auto& [id, receive] : streams) receive(FrameType::kExit, nlohmann::json{{"error", why}}.dump());
+}
+
+// QEMU listens a little after it has started.
+void Guest::connect_agent() {
+  agent_ = connect_unix(options_.folder + "/" + name_ + ".agent");
+  if (agent_ < 0) {
+    if (retry_source_ == 0) retry_source_ = g_timeout_add(100, on_retry, this);
+    return;
+  }
+  g_unix_set_fd_nonblocking(agent_, TRUE, nullptr);
+  // A virtio-serial port of QEMU 7.2 that was writing when its host hung up stays shut for the next one,
+  // and opens again when that hangs up.
+  if (options_.adopt) {
+    retry_source_ = g_timeout_add(patience_ms_, on_retry, this);
+    patience_ms_ *= 2;
+  }
+  begin_anew();
 }
 
 gboolean Guest::on_retry(gpointer data) {
   Guest& guest = *static_cast<Guest*>(data);
-  guest.connect_agent();
-  if (guest.agent_ < 0 && guest.state_ != State::kDead) return G_SOURCE_CONTINUE;
   guest.retry_source_ = 0;
+  if (guest.state_ == State::kDead || guest.synced_) return G_SOURCE_REMOVE;
+  guest.disconnect_agent();
+  guest.connect_agent();
   return G_SOURCE_REMOVE;
 }
 
-void Guest::connect_agent() {
-  agent_ = connect_unix(options_.folder + "/" + name_ + ".agent");
-  if (agent_ < 0) return;
-  g_unix_set_fd_nonblocking(agent_, TRUE, nullptr);
+void Guest::disconnect_agent() {
+  if (agent_source_ != 0) g_source_remove(agent_source_);
+  agent_source_ = 0;
+  if (agent_ >= 0) close(agent_);
+  agent_ = -1;
+  synced_ = false;
+}
+
+// What comes from the agent may be the rest of what it had to say to another daemon, and it may be
+// waiting for the rest of what that one had said. It forgets all that at the SYNC; what it says after
+// the nonce, which nobody could know before, is new.
+void Guest::begin_anew() {
+  if (state_ == State::kReady) state_ = State::kBooting;
+  end_streams("the guest's agent was started anew");
+  nonce_.resize(kNonceBytes);
+  if (getrandom(nonce_.data(), nonce_.size(), 0) != static_cast<ssize_t>(nonce_.size())) throw_errno("getrandom");
+  synced_ = false;
+  from_agent_.clear();
+  to_agent_.clear();
+  append_sync(nonce_, &to_agent_);
   watch_agent();
+  write_agent();
 }
 
 void Guest::watch_agent() {
@@ -170,9 +235,8 @@ gboolean Guest::on_agent_io(gint fd, GIOCondition, gpointer data) {
   for (;;) {
     const ssize_t n = read(fd, buffer, sizeof(buffer));
     if (n == 0) {
-      guest.agent_source_ = 0;
-      close(guest.agent_);
-      guest.agent_ = -1;
+      guest.disconnect_agent();
+      if (guest.retry_source_ == 0) guest.retry_source_ = g_timeout_add(100, on_retry, &guest);
       return G_SOURCE_REMOVE;
     }
     if (n < 0) break;
@@ -180,28 +244,37 @@ gboolean Guest::on_agent_io(gint fd, GIOCondition, gpointer data) {
     if (n < static_cast<ssize_t>(sizeof(buffer))) break;
   }
   try {
-    Frame frame;
-    while (take_frame(&guest.from_agent_, &frame)) {
-      if (frame.type == FrameType::kHello) {
-        if (guest.state_ == State::kBooting) {
-          guest.state_ = State::kReady;
-          guest.ready_seconds_ =
-              static_cast<double>(g_get_monotonic_time() - guest.started_) / G_USEC_PER_SEC;
-          guest.on_change_(guest);
-        }
-        continue;
-      }
-      const auto found = guest.streams_.find(frame.stream);
-      if (found == guest.streams_.end()) continue;
-      const Receive receive = found->second;
-      if (frame.type == FrameType::kExit) guest.streams_.erase(found);
-      receive(frame.type, frame.payload);
-    }
-  } catch (const Error&) {
-    guest.kill();
+    guest.take_frames();
+  } catch (const Error& error) {
+    g_message("%s: %s", guest.name_.c_str(), error.what());
+    guest.begin_anew();
   }
   guest.write_agent();
   return G_SOURCE_CONTINUE;
+}
+
+void Guest::take_frames() {
+  if (!synced_) {
+    const std::size_t at = from_agent_.find(nonce_);
+    synced_ = at != std::string::npos;
+    const std::size_t kept = std::min(from_agent_.size(), kNonceBytes - 1);
+    from_agent_.erase(0, synced_ ? at + kNonceBytes : from_agent_.size() - kept);
+    if (!synced_) return;
+  }
+  Frame frame;
+  while (take_frame(&from_agent_, &frame)) {
+    if (frame.type == FrameType::kHello) {
+      state_ = State::kReady;
+      ready_seconds_ = static_cast<double>(g_get_monotonic_time() - started_) / G_USEC_PER_SEC;
+      on_change_(*this);
+      continue;
+    }
+    const auto found = streams_.find(frame.stream);
+    if (found == streams_.end()) continue;
+    const Receive receive = found->second;
+    if (frame.type == FrameType::kExit) streams_.erase(found);
+    receive(frame.type, frame.payload);
+  }
 }
 
 void Guest::write_agent() {
@@ -221,12 +294,16 @@ std::uint32_t Guest::open_stream(Receive receive) {
 }
 
 void Guest::send(std::uint32_t stream, FrameType type, const std::string& payload) {
+  if (streams_.find(stream) != streams_.end()) send_frame(stream, type, payload);
+}
+
+void Guest::send_frame(std::uint32_t stream, FrameType type, const std::string& payload) {
   append_frame(stream, type, payload, &to_agent_);
   write_agent();
 }
 
 void Guest::close_stream(std::uint32_t stream) {
-  if (streams_.erase(stream) != 0) send(stream, FrameType::kSignal, "{\"signal\": 9}");
+  if (streams_.erase(stream) != 0) send_frame(stream, FrameType::kSignal, "{\"signal\": 9}");
 }
 
 void Guest::qmp(nlohmann::json command, Qmp::Done done) {

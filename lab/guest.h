@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// One VM: QEMU with the NIC preloaded, its agent's port, and QMP. Lives in the daemon.
+// One VM: QEMU with the NIC preloaded, its agent's port, and QMP. QEMU outlives a daemon that is
+// killed; the next daemon adopts it.
 #ifndef GODWIT_LAB_GUEST_H
 #define GODWIT_LAB_GUEST_H
 
@@ -25,11 +26,12 @@ struct GuestOptions {
   std::string virtio_port;   // "": no such NIC
   std::string nic_options;   // more properties of the NIC: ",migration=off"
   int memory_mib = 1536;
+  bool adopt = false;        // it runs already, or has died unseen
 };
 
 class Guest {
  public:
-  // Starts QEMU. `on_change` when it becomes ready or ends.
+  // Starts QEMU, or adopts it. `on_change` when it becomes ready or ends.
   Guest(const GuestOptions& options, std::function<void(Guest&)> on_change);
   ~Guest();
   Guest(const Guest&) = delete;
@@ -54,23 +56,33 @@ class Guest {
   void kill();
 
  private:
-  static void on_exit(GPid pid, gint status, gpointer data);
+  static gboolean on_exit(gint fd, GIOCondition condition, gpointer data);
   static gboolean on_agent_io(gint fd, GIOCondition condition, gpointer data);
   static gboolean on_retry(gpointer data);
+  void start();
+  void end_streams(const std::string& why);
   void connect_agent();
+  void disconnect_agent();
+  void begin_anew();
   void watch_agent();
+  void take_frames();
   void write_agent();
+  void send_frame(std::uint32_t stream, FrameType type, const std::string& payload);
 
   GuestOptions options_;
   std::string name_;
   std::function<void(Guest&)> on_change_;
   State state_ = State::kBooting;
   GPid pid_ = 0;
+  int pidfd_ = -1;
   guint exit_source_ = 0;
   guint retry_source_ = 0;
+  guint patience_ms_ = 1000;  // for the answer to a SYNC
   int agent_ = -1;
   guint agent_source_ = 0;
   bool agent_writing_ = false;
+  std::string nonce_;    // of the last SYNC
+  bool synced_ = false;  // it was answered: from_agent_ begins with a frame
   std::string from_agent_;
   std::string to_agent_;
   std::map<std::uint32_t, Receive> streams_;

@@ -44,6 +44,7 @@ struct Command {
   const char* usage;
   const char* help;
   int (*run)(Lab& lab, Argv args, bool json);
+  bool in_lab = true;  // needs its daemon
 };
 
 class Usage : public Error {
@@ -94,6 +95,11 @@ int number(const std::string& what, const std::string& text, int least, int most
 void say(const std::string& text) { std::cerr << text << std::endl; }
 
 int up(Lab& lab, Argv args, bool json) {
+  catch_interrupts();
+  if (args.empty() && lab.revive(say)) {
+    if (json) std::cout << lab.status().dump() << "\n";
+    return kOk;
+  }
   LabOptions options;
   options.virtio = take_flag(&args, "--virtio");
   options.nic_options = take_value(&args, "--nic", "");
@@ -103,7 +109,6 @@ int up(Lab& lab, Argv args, bool json) {
     args.erase(args.begin());
   }
   no_more(args);
-  catch_interrupts();
   lab.up(options, say);
   if (json) std::cout << lab.status().dump() << "\n";
   return kOk;
@@ -402,7 +407,8 @@ int demo(Lab& lab, Argv args, bool json) {
 
 const Command kCommands[] = {
     {"up", "up [N] [--virtio] [--nic=PROPS] [--memory=MIB]",
-     "start N guests (2): home, away, peer, guest4, …; --virtio: a plain NIC beside, for Soft-RoCE", up},
+     "start N guests (2): home, away, peer, guest4, …; --virtio: a plain NIC beside, for Soft-RoCE;\n"
+     "      the guests of a lab whose daemon has died go on: then no options, or any other command", up, false},
     {"status", "status", "guests, containers, wire", status},
     {"run", "run GUEST -- CMD…", "run a command in a guest; its exit code is ours", run},
     {"shell", "shell GUEST", "a shell in a guest", shell},
@@ -418,8 +424,8 @@ const Command kCommands[] = {
     {"capture", "capture GUEST FILE.pcap [--seconds N]", "what is on the wire of a guest's NIC", capture},
     {"demo", "demo [--output DIR] [--app verify|write-bw|send-bw|pingpong]… [--role client|server] [--moves N]",
      "three guests of its own; each program moves home → away → home under load, as client and as\n"
-     "      server; report.json, captures and logs in DIR (build/demo); 0 if everything was verified", demo},
-    {"down", "down", "stop everything; logs stay", down},
+     "      server; report.json, captures and logs in DIR (build/demo); 0 if everything was verified", demo, false},
+    {"down", "down", "stop everything; logs stay", down, false},
 };
 
 void print_help(FILE* out) {
@@ -438,14 +444,9 @@ void print_help(FILE* out) {
 int main(int argc, char** argv) {
   signal(SIGPIPE, SIG_IGN);
   Argv args(argv + 1, argv + argc);
-  if (args.size() == 6 && args[0] == "_daemon") {
-    LabOptions options;
-    options.guests = std::atoi(args[2].c_str());
-    options.virtio = args[3] == "1";
-    options.memory_mib = std::atoi(args[4].c_str());
-    options.nic_options = args[5];
+  if (args.size() == 3 && args[0] == "_daemon") {
     try {
-      return run_daemon(args[1], options);
+      return run_daemon(args[1], args[2] == "adopt");
     } catch (const std::exception& error) {
       std::cerr << "godwit: " << error.what() << "\n";
       return kFailed;
@@ -469,6 +470,7 @@ int main(int argc, char** argv) {
     }
     Lab lab(lab_folder());
     try {
+      if (command.in_lab) lab.revive(say);
       return command.run(lab, rest, json);
     } catch (const Usage& error) {
       std::cerr << "godwit " << command.name << ": " << error.what() << "\nUsage: godwit "

@@ -76,40 +76,12 @@ class Move {
 
   MoveReport run() {
     try {
-      step("preflight", [this] { preflight(); });
-    } catch (...) {
-      journal_.end();
-      throw;
-    }
-    try {
-      step("prepare", [this] { prepare(); });
-      if (interrupted()) throw Error("migrate " + c_.name + ": interrupted");
-      stop_ = Clock::now();
-      step("checkpoint", [this] { checkpoint(); });
+      return run_steps();
     } catch (const Error& error) {
-      give_up_before_copy(error.what());
+      if (lab_.is_up() || journal_.ended()) throw;
+      throw Error(std::string(error.what()) + "\nThe daemon of the lab has died. It is started again, and the move ended at " +
+                  move_.from + " or at " + move_.to + ", by: godwit migrate --recover " + c_.name);
     }
-    try {
-      step("copy", [this] { copy(); });
-      step("restore", [this] { restore(); });
-      step("hand-over", [this] { hand_over(); });
-    } catch (const Error& error) {
-      give_up(error.what());
-    }
-    try {
-      step("go", [this] { go(); });
-    } catch (const Error& error) {
-      settle_go(error.what());
-    }
-    report_.stop_ms = ms_since(stop_);
-    try {
-      step("commit", [this] { commit(); });
-    } catch (const Error& error) {
-      throw Error(std::string(error.what()) + "\nIt runs at " + move_.to +
-                  ". What is left of the move is ended by: godwit migrate --recover " + c_.name);
-    }
-    journal_.end();
-    return report_;
   }
 
   void forget() {
@@ -175,6 +147,45 @@ class Move {
   }
 
  private:
+  MoveReport run_steps() {
+    try {
+      step("preflight", [this] { preflight(); });
+    } catch (...) {
+      journal_.end();
+      throw;
+    }
+    try {
+      step("prepare", [this] { prepare(); });
+      if (interrupted()) throw Error("migrate " + c_.name + ": interrupted");
+      stop_ = Clock::now();
+      step("checkpoint", [this] { checkpoint(); });
+    } catch (const Error& error) {
+      give_up_before_copy(error.what());
+    }
+    try {
+      step("copy", [this] { copy(); });
+      step("restore", [this] { restore(); });
+      step("hand-over", [this] { hand_over(); });
+    } catch (const Error& error) {
+      give_up(error.what());
+    }
+    try {
+      step("go", [this] { go(); });
+    } catch (const Error& error) {
+      settle_go(error.what());
+    }
+    report_.stop_ms = ms_since(stop_);
+    try {
+      step("commit", [this] { commit(); });
+    } catch (const Error& error) {
+      if (!lab_.is_up()) throw;
+      throw Error(std::string(error.what()) + "\nIt runs at " + move_.to +
+                  ". What is left of the move is ended by: godwit migrate --recover " + c_.name);
+    }
+    journal_.end();
+    return report_;
+  }
+
   template <typename F>
   void step(const std::string& name, F&& work) {
     move_.step = name;
@@ -203,7 +214,10 @@ class Move {
   void do_fault(const std::string& how) const {
     if (how == "guest") {
       (void)lab_.request({{"op", "kill"}, {"guest", move_.to}});
-    } else if (how == "lab" || how == "kill") {
+    } else if (how == "daemon") {
+      ::kill(lab_.status().at("pid").get<pid_t>(), SIGKILL);
+      while (lab_.is_up()) usleep(1'000);
+    } else if (how == "command" || how == "kill") {
       ::kill(getpid(), SIGKILL);
     } else if (how == "hang") {
       std::this_thread::sleep_for(std::chrono::duration<double>(options_.step_seconds));
@@ -239,6 +253,8 @@ class Move {
     try {
       watcher_->wait_for_line([&word](const std::string& line) { return line == word; }, seconds);
       return true;
+    } catch (const LabGone&) {
+      throw;
     } catch (const Error&) {
       return false;
     }
@@ -247,7 +263,9 @@ class Move {
   void poll_watcher() {
     if (!watcher_ || !watcher_says("seen", 0.01)) return;
     watcher_.reset();
-    if (fault()->how == "lab" || fault()->how == "guest") do_fault(fault()->how);
+    for (const char* how : {"command", "daemon", "guest"}) {
+      if (fault()->how == how) do_fault(how);
+    }
   }
 
   // A test that asked for a failure wants to know that there was none. What has been killed or stopped
@@ -424,7 +442,7 @@ class Move {
                   "tar" + options + "-I 'zstd -q -1' -cf $to config.json image upper & tar=$!; " + during +
                   "wait $tar\n" + after + "stat -c %s $to", options_.step_seconds);
     report_.image_bytes = std::stoull(size);
-    for (const char* how : {"error", "lab", "guest"}) {
+    for (const char* how : {"error", "command", "daemon", "guest"}) {
       if (fault(how) != nullptr) do_fault(how);
     }
     lab_.must(move_.to, "set -e; cd " + folder_ + "\n" + there + "tar" + options + "-I 'zstd -q' -xf " + archive() +
@@ -466,6 +484,8 @@ class Move {
       try {
         ready = gate_->wait_for_line([](const std::string& l) { return l.rfind("ready", 0) == 0; }, 0.05);
         report_.qps = static_cast<unsigned>(std::stoul(ready.substr(6)));
+      } catch (const LabGone&) {
+        throw;
       } catch (const Error&) {
         check_time(begun);  // a gate that has closed is told by runc's end
       }
@@ -507,6 +527,8 @@ class Move {
         try {
           said = gate_->wait_for_line(
               [](const std::string& l) { return l.rfind("resumed", 0) == 0 || l.rfind("error", 0) == 0; }, 0.05);
+        } catch (const LabGone&) {
+          throw;
         } catch (const Error&) {
           if (gate_->ended()) fail_restore("the gate closed");
         }
@@ -568,6 +590,7 @@ class Move {
       lab_.must(move_.to, Containers::wipe(c_) + "\nrm -f " + gate_path() +
                               "; godwit-cr drop --move " + move_.move_id, options_.step_seconds);
     } catch (const Error& error) {
+      if (!lab_.is_up()) throw;
       left_ = std::string("\nWhat is left there: ") + error.what();
     }
   }
@@ -591,8 +614,10 @@ class Move {
       "for t in iptables ip6tables; do for h in INPUT OUTPUT; do ip netns exec $ns $t -D $h -j CRIU; "
       "done; ip netns exec $ns $t -F CRIU; ip netns exec $ns $t -X CRIU; done 2> /dev/null\n";
 
-  // In preflight, prepare and checkpoint.
+  // In preflight, prepare and checkpoint. Here and below: without the daemon nothing can be done, or known,
+  // and the journal stays.
   [[noreturn]] void give_up_before_copy(const std::string& why) {
+    if (!lab_.is_up()) throw Error(why);
     clean_destination();
     if (!containers_.guest_is_ready(c_.guest)) give_up_all(why);
     (void)lab_.shell(c_.guest, "rm -rf " + folder_ + "/plan");
@@ -617,12 +642,13 @@ class Move {
 
   // The checkpoint is complete and its processes are gone: home's own copy goes on there.
   [[noreturn]] void give_up(const std::string& why) {
+    if (!lab_.is_up()) throw Error(why);
     if (!containers_.guest_is_ready(c_.guest)) give_up_all(why);
     try {
       roll_back();
     } catch (const Error& error) {
       throw Error(why + "\nand it could not be restored at " + c_.guest + ": " + error.what() + left_ +
-                  "\nTo try again: godwit migrate --recover " + c_.name);
+                  (lab_.is_up() ? "\nTo try again: godwit migrate --recover " + c_.name : ""));
     }
     journal_.end();
     throw Error(why + "\nIt goes on at " + c_.guest + "." + left_);
@@ -634,6 +660,7 @@ class Move {
 
   // The gate was told to go, and then something went wrong.
   void settle_go(const std::string& why) {
+    if (!lab_.is_up()) throw Error(why);
     gate_.reset();
     runc_.reset();
     watcher_.reset();

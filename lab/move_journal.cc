@@ -85,6 +85,8 @@ void MoveJournal::save() {
 
 void MoveJournal::end() { unlink(path_.c_str()); }
 
+bool MoveJournal::ended() const { return access(path_.c_str(), F_OK) != 0; }
+
 std::vector<std::string> MoveJournal::unfinished(const std::string& lab_folder) {
   std::vector<std::string> names;
   std::error_code ignored;

@@ -35,6 +35,7 @@ class MoveJournal {
   MoveState state;
   void save();  // `state`, to the disk
   void end();   // the move is over, one way or the other
+  [[nodiscard]] bool ended() const;
 
   // Containers with a journal, whether or not a command is at work on it.
   [[nodiscard]] static std::vector<std::string> unfinished(const std::string& lab_folder);

@@ -6,6 +6,8 @@
 #ifndef GODWIT_LAB_SEGMENT_H
 #define GODWIT_LAB_SEGMENT_H
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -14,13 +16,14 @@ namespace godwit::lab {
 
 class Segment {
  public:
-  explicit Segment(std::vector<std::string> ports);
+  // With `owner`: the one that this QEMU has, which another process has made.
+  explicit Segment(std::vector<std::string> ports, pid_t owner = 0);
   ~Segment();
   Segment(const Segment&) = delete;
   Segment& operator=(const Segment&) = delete;
 
   // What QEMU's -device is given for a port, without the id. The QEMU inherits the
-  // file descriptors that it names.
+  // file descriptors that it names. Not of one that was made by another process.
   [[nodiscard]] std::string device(const std::string& port) const;
 
   // Its QEMU has ended: what is sent to it is dropped at once.
@@ -35,6 +38,8 @@ class Segment {
   [[nodiscard]] std::vector<Statistics> statistics() const;
 
  private:
+  void make();
+  void find(pid_t owner);
   [[nodiscard]] unsigned number(const std::string& port) const;
 
   std::vector<std::string> ports_;

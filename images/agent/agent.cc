@@ -33,8 +33,11 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::size_t kHeaderBytes = 9;
+constexpr std::size_t kHeadBytes = 8;  // before the payload
+constexpr std::size_t kOverhead = 9;   // and the type, behind it
 constexpr std::uint32_t kMaxPayload = 65536;
+constexpr std::size_t kMaxFrame = kMaxPayload + kOverhead;
+constexpr std::size_t kNonceBytes = 16;
 constexpr std::uint32_t kWindow = 262144;
 constexpr std::uint32_t kMaxSendWindow = 1U << 30;
 // With so much waiting for the host, no more is read from commands and files, or from the host.
@@ -59,6 +62,7 @@ enum Type : std::uint8_t {
   kHello = 10,
   kWindowUpdate = 11,
   kResize = 12,
+  kSync = 13,
 };
 
 // What the host asked for cannot be done; the text goes into the stream's EXIT.
@@ -242,7 +246,7 @@ class Agent {
     if (epoll_ < 0 || children_ < 0) return 1;
     watch(0, children_, EPOLLIN);
     open_port();
-    send_hello();
+    lose_track();
     for (;;) {
       read_files();
       write_port();
@@ -344,8 +348,8 @@ class Agent {
   void send(std::uint32_t id, Type type, std::string_view payload) {
     append_big(static_cast<std::uint32_t>(payload.size()), &to_host_);
     append_big(id, &to_host_);
-    to_host_.push_back(static_cast<char>(type));
     to_host_.append(payload);
+    to_host_.push_back(static_cast<char>(type));
   }
 
   void send_error(std::uint32_t id, const std::string& text) {
@@ -358,10 +362,10 @@ class Agent {
       const ssize_t n =
           write(port_, to_host_.data() + at, std::min<std::size_t>(to_host_.size() - at, 32768));
       if (n <= 0) break;
-      connected_ = true;
       at += static_cast<std::size_t>(n);
     }
     to_host_.erase(0, at);
+    answer_left_ -= std::min(answer_left_, at);
     if (!hung_up_) {
       watch(0, port_,
             (to_host_.size() < kAnswerBacklog ? std::uint32_t{EPOLLIN} : 0) |
@@ -377,52 +381,83 @@ class Agent {
     char buffer[32768];
     const ssize_t n = to_host_.size() < kAnswerBacklog ? read(port_, buffer, sizeof(buffer)) : -1;
     if (n > 0) {
-      connected_ = true;
       from_host_.append(buffer, static_cast<std::size_t>(n));
       take_frames();
     } else if ((events & EPOLLHUP) != 0) {
       // The host's end is closed. It is looked at again from time to time, for HUP would spin.
       watch(0, port_, 0);
       hung_up_ = true;
-      if (connected_) abandon_all();
+      // The kernel hands over what a new host says maybe before it knows that there is one: a host
+      // that waits for an answer is not the one that has hung up, and what has come stays.
+      if (answer_left_ == 0) abandon_all();
     }
   }
 
-  // Who comes next knows nothing of these streams and starts with a whole frame.
+  // Who is there may know nothing of these streams. No frame has these bytes where its length or
+  // its type is: a host that thinks that it is in sync says SYNC again.
   void abandon_all() {
-    connected_ = false;
-    from_host_.clear();
-    to_host_.clear();
-    skip_ = 0;
     while (!streams_.empty()) discard(streams_.begin());
+    to_host_.assign(kMaxFrame, '\xff');
+    answer_left_ = 0;
   }
 
+  // Where the host's frames begin is not known.
+  void lose_track() {
+    synced_ = false;
+    run_ = 0;
+    abandon_all();
+  }
+
+  void begin_anew(std::string_view nonce) {
+    abandon_all();
+    to_host_ = nonce;
+    answer_left_ = nonce.size();
+    send_hello();
+  }
+
+  // Skips to what follows a run of 0xff that is longer than any frame: no payload can feign it.
+  std::size_t skip_to_sync(std::size_t at) {
+    for (; at < from_host_.size(); ++at) {
+      if (from_host_[at] == '\xff') {
+        ++run_;
+        continue;
+      }
+      if (run_ >= kMaxFrame) {
+        synced_ = true;
+        break;
+      }
+      run_ = 0;
+    }
+    return at;
+  }
+
+  // A frame that was cut off is completed by the run before a SYNC. Its type, the last byte, is
+  // then none, and nothing of it is acted upon.
   void take_frames() {
     std::size_t at = 0;
     for (;;) {
-      const std::size_t skipped = std::min<std::size_t>(skip_, from_host_.size() - at);
-      at += skipped;
-      skip_ -= static_cast<std::uint32_t>(skipped);
-      if (from_host_.size() - at < kHeaderBytes) break;
-      const std::string_view header = std::string_view(from_host_).substr(at, kHeaderBytes);
-      const std::uint32_t length = big(header);
-      const std::uint32_t id = big(header.substr(4));
+      if (!synced_) at = skip_to_sync(at);
+      if (!synced_ || from_host_.size() - at < kHeadBytes) break;
+      const std::string_view head = std::string_view(from_host_).substr(at, kHeadBytes);
+      const std::uint32_t length = big(head);
       if (length > kMaxPayload) {
-        end_with_error(id, "a frame of more than 65536 bytes");
-        at += kHeaderBytes;
-        skip_ = length;
+        lose_track();
         continue;
       }
-      if (from_host_.size() - at - kHeaderBytes < length) break;
-      const auto type = static_cast<std::uint8_t>(header[8]);
-      const std::string_view payload =
-          std::string_view(from_host_).substr(at + kHeaderBytes, length);
+      if (from_host_.size() - at < length + kOverhead) break;
+      const std::uint32_t id = big(head.substr(4));
+      const std::string_view payload = std::string_view(from_host_).substr(at + kHeadBytes, length);
+      const auto type = static_cast<std::uint8_t>(from_host_[at + kHeadBytes + length]);
+      if (type < kExec || type > kSync || (type == kSync && length != kNonceBytes)) {
+        lose_track();
+        continue;
+      }
       try {
         on_frame(id, type, payload);
       } catch (const std::exception& error) {
         end_with_error(id, error.what());
       }
-      at += kHeaderBytes + length;
+      at += length + kOverhead;
     }
     from_host_.erase(0, at);
   }
@@ -431,6 +466,9 @@ class Agent {
     const auto found = streams_.find(id);
     const bool known = found != streams_.end();
     switch (type) {
+      case kSync:
+        begin_anew(payload);
+        return;
       case kPing:
         send(id, kPing, payload);
         return;
@@ -452,7 +490,7 @@ class Agent {
         if (known) on_stream_frame(found, type, payload);
         return;
       default:
-        throw RequestError("no frame has the type " + std::to_string(type));
+        throw RequestError("the host sends no frame of type " + std::to_string(type));
     }
   }
 
@@ -758,12 +796,13 @@ class Agent {
   int epoll_ = -1;
   int children_ = -1;
   int port_ = -1;
-  bool connected_ = false;  // something has passed since the last hang-up
+  bool synced_ = false;          // from_host_ begins with a frame
+  std::size_t run_ = 0;          // bytes 0xff that came last, while it does not
+  std::size_t answer_left_ = 0;  // to_host_ still begins with so much of the answer to a SYNC
   bool hung_up_ = false;
   bool room_ = true;
   std::string to_host_;
   std::string from_host_;
-  std::uint32_t skip_ = 0;  // bytes of an overlong frame still to come
   Streams streams_;
 };
 

@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <sstream>
 
 #include "error.h"
@@ -66,7 +67,11 @@ std::string lab_folder() {
 const Lab& the_lab() {
   Lab& lab = lab_object();
   static bool known = false;
-  if (lab.is_up()) {
+  // The guests of a lab whose daemon a test has killed go on; those that a killed test run has left go.
+  if (known) (void)lab.revive([](const std::string&) {});
+  if (!lab.is_up()) {
+    lab.down();
+  } else {
     const auto status = lab.status();
     daemon_pid = status.value("pid", 0);
     if (all_ready(status)) {
@@ -78,6 +83,7 @@ const Lab& the_lab() {
     }
     lab.down();
   }
+  known = false;
   const auto start = Clock::now();
   std::printf("-- booting three guests; logs in %s/log\n", lab.folder().c_str());
   std::fflush(stdout);
@@ -235,6 +241,12 @@ HostResult run_on_host(const Argv& argv, double seconds,
   if (late) throw lab::Error(argv[0] + ": not done in time\n" + result.out + result.err);
   result.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   return result;
+}
+
+bool the_process_lives(int pid) {
+  std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
+  std::string text;
+  return std::getline(stat, text) && text.find(") Z ") == std::string::npos;
 }
 
 std::string remains(const std::string& guest) {

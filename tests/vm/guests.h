@@ -71,6 +71,9 @@ struct HostResult {
 HostResult run_on_host(const Argv& argv, double seconds = 60,
                        const std::map<std::string, std::string>& env = {});
 
+// Not only a zombie.
+[[nodiscard]] bool the_process_lives(int pid);
+
 // What a test must leave as it found it: objects, tombstones, containers, processes, files, …
 std::string remains(const std::string& guest);
 

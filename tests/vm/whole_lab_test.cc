@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <filesystem>
-#include <fstream>
 #include <regex>
 #include <vector>
 
@@ -38,15 +37,9 @@ class WholeLab : public testing::TestWithParam<std::string> {
     return pids;
   }
 
-  // Gone, and not only a zombie.
   static bool is_gone(pid_t pid) {
-    for (int i = 0; i < 100; ++i) {
-      std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
-      std::string text;
-      if (!std::getline(stat, text) || text.find(") Z ") != std::string::npos) return true;
-      usleep(100'000);
-    }
-    return false;
+    for (int i = 0; i < 100 && the_process_lives(pid); ++i) usleep(100'000);
+    return !the_process_lives(pid);
   }
 
   static std::vector<std::string> files_left() {
