@@ -43,9 +43,10 @@ const char kHelp[] =
                                nothing can be restored from it
   move-id DIR                  print the id of the checkpoint in DIR (16 hex digits)
   show DIR [--json]            what the checkpoint holds
-  check DIR [--reserve SEC]    can it be restored on this machine? Versions, GIDs, GID indexes,
+  check DIR [--reserve SEC] [--any-gid-index]
+                               can it be restored on this machine? Versions, GIDs, GID indexes,
                                path MTU, completion vectors, QPNs; --reserve keeps the QPNs
-                               for SEC seconds
+                               for SEC seconds; --any-gid-index only warns of other indexes
   commit --move ID             start the time to live of the tombstones of a checkpoint
   drop --move ID               destroy its tombstones and reservations at once
   list [--json]                all tombstones on this NIC
@@ -78,6 +79,7 @@ struct Options {
   int reserve_seconds = 0;
   std::uint32_t attempt = 0;
   bool json = false;
+  bool any_gid_index = false;
 };
 
 std::string gid_text(const std::string& gid) {
@@ -184,8 +186,8 @@ int find_gid(const std::string& device, const std::string& gid) {
   return -1;
 }
 
-// Longest RoCE v2 packet of a path MTU (IB_MTU_*) without its Ethernet header: what the kernel takes
-// off a netdev's MTU.
+// Longest RoCE v2 packet of a path MTU (IB_MTU_*) without its Ethernet header: what the kernel
+// takes off a netdev's MTU.
 unsigned packet_bytes(std::uint32_t path_mtu) {
   constexpr unsigned kIp6 = 40, kUdp = 8, kBth = 12, kXrcEth = 4, kAtomicEth = 28, kIcrc = 4;
   return (128u << path_mtu) + kIp6 + kUdp + kBth + kXrcEth + kAtomicEth + kIcrc;
@@ -231,11 +233,13 @@ int check(Options& options) {
       if (index < 0)
         return fail("GID " + gid_text(object.own_gid()) +
                     " is not on this NIC: bring up the container's address first");
-      if (index != static_cast<int>(object.own_gid_index()))
-        std::fprintf(stderr,
-                     "godwit-cr: warning: GID %s has index %d here, it had %u: an application that "
-                     "keeps the index will make new connections with another GID\n",
-                     gid_text(object.own_gid()).c_str(), index, object.own_gid_index());
+      if (index == static_cast<int>(object.own_gid_index())) continue;
+      const std::string other =
+          "GID " + gid_text(object.own_gid()) + " has index " + std::to_string(index) +
+          " here, it had " + std::to_string(object.own_gid_index()) +
+          ": an application that keeps the index would make new connections with another GID";
+      if (!options.any_gid_index) return fail(other + " (--any-gid-index accepts that)");
+      std::fprintf(stderr, "godwit-cr: warning: %s\n", other.c_str());
     }
   if (qpns.empty()) return kOk;
   int ttl_ms = (options.reserve_seconds ? options.reserve_seconds : 1) * 1000;
@@ -292,7 +296,8 @@ std::uint64_t pid_namespace(int pid) {
   return stat(("/proc/" + std::to_string(pid) + "/ns/pid").c_str(), &st) ? 0 : st.st_ino;
 }
 
-// Descriptors that satisfy, of all processes in the pid namespace of `pid`: copies, with their paths.
+// Descriptors that satisfy, of all processes in the pid namespace of `pid`: copies, with their
+// paths.
 template <typename Wanted, typename Function>
 int for_each_descriptor(int pid, Wanted wanted, Function function) {
   const std::uint64_t space = pid_namespace(pid);
@@ -373,7 +378,8 @@ int plan(const Options& options) {
 int resume_rest(const Options& options) {
   if (options.pid <= 0) return fail("--pid PID is missing");
   if (!options.attempt) return fail("--attempt N is missing");
-  return for_each_context(options.pid, [&options](int fd, const std::string&, const std::string& path) {
+  return for_each_context(options.pid, [&options](int fd, const std::string&,
+                                                  const std::string& path) {
     const int ret = resume(fd, options.attempt);
     // EPERM: it runs already.
     return !ret || ret == -EPERM ? kOk : fail(path + ": cannot be resumed: " + std::strerror(-ret));
@@ -432,6 +438,8 @@ int run(int argc, char** argv) {
     }
     if (arg == "--json")
       options.json = true;
+    else if (arg == "--any-gid-index")
+      options.any_gid_index = true;
     else if (arg == "--move")
       options.move = std::strtoull(value(), nullptr, 16);
     else if (arg == "--pid")

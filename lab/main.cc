@@ -319,6 +319,7 @@ int recover_moves(Lab& lab, Argv args, bool json, const MoveOptions& options) {
 
 int move(Lab& lab, Argv args, bool json) {
   MoveOptions options;
+  options.any_gid_index = take_flag(&args, "--any-gid-index");
   options.step_seconds = number("--step-timeout", take_value(&args, "--step-timeout", "180"), 1, 3600);
   for (std::string fault; !(fault = take_value(&args, "--fail-at", "")).empty();) {
     try {
@@ -415,8 +416,11 @@ const Command kCommands[] = {
     {"cp", "cp GUEST:PATH FILE | FILE GUEST:PATH", "copy a file", cp},
     {"container", "container start GUEST NAME -- CMD… | list | logs NAME | rm NAME",
      "containers with their own network namespace on the NIC", container},
-    {"migrate", "migrate CONTAINER TO [--step-timeout SEC] [--fail-at STEP[@MARK][:HOW]]… | --recover [CONTAINER]",
+    {"migrate", "migrate CONTAINER TO [--any-gid-index] [--step-timeout SEC] [--fail-at STEP[@MARK][:HOW]]… | --recover [CONTAINER]",
      "move a container with its connections; a step that takes longer (180 s) has failed;\n"
+     "      --any-gid-index: also if its GIDs have other indexes at the destination, for other containers\n"
+     "      were there before it: what is connected goes on, but a program that has kept the index would\n"
+     "      make new connections with another GID;\n"
      "      --recover: end the moves whose command is gone, at the one guest or at the other;\n"
      "      --fail-at: for tests, what is to go wrong (docs/spec/lab.md)", move},
     {"rxe", "rxe GUEST [--off]",

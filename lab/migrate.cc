@@ -395,14 +395,16 @@ class Move {
     network.get();
     fail_here_if_wanted();
     lab_.put(move_.to, plan + "/godwit.img", image);
+    const std::string any_index = options_.any_gid_index ? " --any-gid-index" : "";
     // The kernel enters the address into the NIC's GID table a little later.
-    const std::string said = lab_.must(
+    const ExecResult checked = lab_.shell(
         move_.to, "for i in 1 2 3 4 5 6 7 8 9 10; do\n"
-                  "  why=$(godwit-cr check " + plan + " --reserve 600 2>&1) && { rm -r " + plan +
+                  "  why=$(godwit-cr check " + plan + any_index + " --reserve 600 2>&1) && { rm -r " + plan +
                       "; echo \"$why\"; exit 0; }\n"
                   "  case $why in *'is not on this NIC'*) sleep 0.2 ;; *) break ;; esac\n"
                   "done\necho \"$why\"\nexit 1");
-    if (said.find("warning") != std::string::npos) report_.warning += said;
+    if (checked.code != 0) throw Error(move_.to + ": " + checked.out);
+    if (checked.out.find("warning") != std::string::npos) report_.warning += checked.out;
   }
 
   void checkpoint() {

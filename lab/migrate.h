@@ -28,6 +28,7 @@ struct MoveReport {
 
 struct MoveOptions {
   double step_seconds = 180;        // a step that takes longer has failed
+  bool any_gid_index = false;       // the container's GIDs may be elsewhere in the destination's table
   std::vector<FaultPoint> faults;   // for tests
 };
 

@@ -32,6 +32,13 @@ class Move : public GuestTest {
     return lab::migrate(the_lab(), name, to, [](const std::string&) {});
   }
 
+  // To or from a guest with other containers, whose GIDs may be in its way.
+  static lab::MoveReport move_to_any_index(const std::string& name, const std::string& to) {
+    lab::MoveOptions options;
+    options.any_gid_index = true;
+    return lab::migrate(the_lab(), name, to, [](const std::string&) {}, options);
+  }
+
   // The load is on its way: the program has printed its first figures.
   static void wait_until_it_transfers(const std::string& name) {
     wait_for_log(name, "op/s");

@@ -3,8 +3,11 @@
 // Containers that move from guest to guest while they transfer, and what is left.
 #include <signal.h>
 
+#include <regex>
+
 #include "error.h"
 #include "move.h"
+#include "move_journal.h"
 #include "plan.h"
 
 namespace godwit::vm {
@@ -52,17 +55,38 @@ TEST_F(Move, ServerUnderLoad) {
   EXPECT_NE(log.find("verdict: good"), std::string::npos) << log;
 }
 
-// There the address is at the NIC before the QPs are, and then both ends are on one NIC.
+// There the address is at the NIC before the QPs are, and then both ends are on one NIC. The peer's GIDs
+// have the indexes that the client's have at home: refused unless wanted.
 TEST_F(Move, ToTheGuestOfItsPeerAndBack) {
-  const Container peer = start(kAway, "server", {"godwit-verify"});
+  const Container peer = start(kAway, "server", {"godwit-verify", "--events", "--pause", "10"});
   wait_for_log("server", "waiting on port");
-  start(kHome, "client", {"godwit-verify", "--duration", "0", lab::container_ip(peer.number)});
+  start(kHome, "client", {"godwit-verify", "--events", "--pause", "10", "--timeout", "18", "--duration", "0",
+                          lab::container_ip(peer.number)});
   wait_until_it_transfers("client");
 
-  move("client", kAway);
+  const std::string gid = gid_of(lab::container_ip(Containers(the_lab()).find("client").number));
+  const std::string table = "cat /sys/class/infiniband/godwit0/ports/1/gids/*";
+  const std::string gids = must(kAway, table);
+  try {
+    move("client", kAway);
+    ADD_FAILURE() << "it moved";
+  } catch (const lab::Error& error) {
+    const std::string why = error.what();
+    EXPECT_TRUE(std::regex_search(why, std::regex("step prepare: [^\n]*GID " + gid + " has index [0-9]+ here, it had [0-9]+")))
+        << why;
+    EXPECT_NE(why.find("--any-gid-index"), std::string::npos) << why;
+  }
+  EXPECT_EQ(must(kAway, "godwit-cr list; ls -d /run/netns/client /var/lib/containers/client /run/godwit/client* 2> /dev/null; true"), "");
+  EXPECT_EQ(must(kAway, "for i in $(seq 50); do [ \"$(" + table + ")\" = '" + gids.substr(0, gids.size() - 1) +
+                            "' ] && break; sleep 0.1; done; " + table), gids);
+  EXPECT_EQ(lab::MoveJournal::unfinished(lab_folder()), std::vector<std::string>{});
+  expect_it_still_transfers("client");
+
+  const lab::MoveReport report = move_to_any_index("client", kAway);
+  EXPECT_NE(report.warning.find("GID " + gid + " has index"), std::string::npos) << report.warning;
   expect_nothing_left_at(kHome, "client");
   expect_it_still_transfers("client");
-  move("client", kHome);
+  move_to_any_index("client", kHome);
   expect_it_still_transfers("client");
 
   must(kHome, "pkill -INT -x godwit-verify");
