@@ -3,8 +3,10 @@
 // Containers that move from guest to guest while they transfer, and what is left.
 #include <signal.h>
 
+#include <filesystem>
 #include <regex>
 
+#include "command.h"
 #include "error.h"
 #include "move.h"
 #include "move_journal.h"
@@ -142,6 +144,26 @@ TEST_F(Move, ThatCannotBeIsRefusedBeforeAnythingStops) {
   EXPECT_NE(why("idle", kAway).find("MiB of disk free, too little"), std::string::npos);
   must(kAway, "umount /var/lib/containers");
   EXPECT_TRUE(Containers(the_lab()).running(Containers(the_lab()).find("idle")));
+}
+
+// Checkpoint, archive, reservation and journal of a move that nobody has ended go with the container.
+TEST_F(Move, ThatWasCutOffIsForgottenWithItsContainer) {
+  const std::string share = lab_folder() + "/share";
+  const auto server = launch(kPeer, "exec godwit-verify");
+  wait_for_listener(kPeer, 18517);
+  start(kHome, "client", {"godwit-verify", "--duration", "0", ip_of(kPeer)});
+  wait_until_it_transfers("client");
+  const HostResult cut = godwit({"migrate", "client", kAway, "--fail-at", "copy:command"}, 300);
+  ASSERT_EQ(cut.code, 128 + SIGKILL) << cut.err;
+  EXPECT_EQ(lab::MoveJournal::unfinished(lab_folder()), std::vector<std::string>{"client"});
+  EXPECT_NE(must(kHome, "godwit-cr list"), "");
+  EXPECT_FALSE(std::filesystem::is_empty(share));
+
+  const HostResult removed = godwit({"container", "rm", "client"});
+  EXPECT_EQ(removed.code, 0) << removed.err;
+  EXPECT_EQ(lab::MoveJournal::unfinished(lab_folder()), std::vector<std::string>{});
+  EXPECT_TRUE(std::filesystem::is_empty(share));
+  for (const std::string& guest : {kHome, kAway}) expect_nothing_left_at(guest, "client");
 }
 
 // A program that uses no verbs moves as well.
