@@ -27,7 +27,11 @@ const transport::GidEntry* Device::gid(std::uint16_t index) const {
 
 void Device::receive_frame(std::uint64_t now_ns, std::span<const std::uint8_t> frame) {
   set_now(now_ns);
-  if (!running() || frame.size() < kEthernetHeader) return;
+  if (!running()) return;
+  if (frame.size() < kEthernetHeader) {
+    count(GODWIT_COUNTER_RX_MALFORMED);
+    return;
+  }
   wire::Gid dgid;
   if (wire::roce_destination(frame, &dgid) && is_local(frame, dgid)) {
     wire::Packet packet;

@@ -331,6 +331,7 @@ TEST_F(EthernetTest, TinyFramesAndLinkDown) {
   m.doorbell(0, GODWIT_DB_ETH_RX, 0, 1);
   for (std::size_t n = 0; n < 14; ++n) m.receive(Frame(n, 0xff));
   EXPECT_EQ(counter(GODWIT_COUNTER_ETH_RX_FRAMES), 0u);
+  EXPECT_EQ(counter(GODWIT_COUNTER_RX_MALFORMED), 14u) << "every frame that is dropped is counted";
   godwit_device_set_link(m.device(), false);
   post(tx, 0, data, 60, GODWIT_ETH_TX_EOP_MASK);
   m.doorbell(0, GODWIT_DB_ETH_TX, 0, 1);
