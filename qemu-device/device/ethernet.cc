@@ -143,13 +143,12 @@ void Device::transmit_descriptor() {
 }
 
 void Device::deliver(std::span<const std::uint8_t> frame) {
-  if (!eth_.enabled) return;
   const bool own = std::memcmp(frame.data(), config_.mac, 6) == 0;
   if (!own && !mac_filter_.passes(frame.data())) {
     count(GODWIT_COUNTER_ETH_RX_FILTERED);
     return;
   }
-  if (eth_.rx_consumer == eth_.rx_producer) {
+  if (!eth_.enabled || eth_.rx_consumer == eth_.rx_producer) {
     count(GODWIT_COUNTER_ETH_RX_NO_DESC);
     return;
   }

@@ -317,6 +317,7 @@ TEST_F(EthernetTest, StopsAndStarts) {
   EXPECT_EQ(enable(1).status, GODWIT_CMD_STATUS_BAD_STATE);
   EXPECT_TRUE(enable(0).ok());
   m.receive(frame(100));
+  EXPECT_EQ(counter(GODWIT_COUNTER_ETH_RX_NO_DESC), 1u);
   m.doorbell(0, GODWIT_DB_ETH_TX, 0, 1);
   m.run();
   EXPECT_TRUE(m.sent.empty());
