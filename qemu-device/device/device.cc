@@ -30,7 +30,7 @@ Device::Device(const godwit_device_config& config, const godwit_host_ops& ops)
       eqs_(config.vectors),
       uctxs_(config.doorbell_pages),
       gids_(kGidEntries),
-      loopback_(kLoopbackSlots * wire::kMaxFrame),
+      loopback_(std::make_unique_for_overwrite<std::uint8_t[]>(kLoopbackSlots * wire::kMaxFrame)),
       eth_frame_(GODWIT_ETH_MAX_FRAME) {
   page_budget_.limit = config.max_mr_pages;
   random_.state = config.seed;

@@ -374,7 +374,7 @@ class Device final : public resources::Dma,
   QueuePair* ready_head_ = nullptr;
   QueuePair* ready_tail_ = nullptr;
   TimerHeap timers_;
-  std::vector<std::uint8_t> loopback_;  // kLoopbackSlots frames of at most kMaxFrame
+  std::unique_ptr<std::uint8_t[]> loopback_;  // kLoopbackSlots frames of at most kMaxFrame
   std::array<std::uint16_t, kLoopbackSlots> loopback_length_{};
   std::size_t loopback_head_ = 0;
   std::size_t loopback_count_ = 0;

@@ -90,7 +90,7 @@ void Device::send_frame(std::span<const std::uint8_t> frame) {
     // Full only if a QP sent more than its turn allows: lost, as on a wire.
     if (loopback_count_ == kLoopbackSlots || frame.size() > wire::kMaxFrame) return;
     const std::size_t slot = (loopback_head_ + loopback_count_++) % kLoopbackSlots;
-    std::memcpy(loopback_.data() + slot * wire::kMaxFrame, frame.data(), frame.size());
+    std::memcpy(loopback_.get() + slot * wire::kMaxFrame, frame.data(), frame.size());
     loopback_length_[slot] = static_cast<std::uint16_t>(frame.size());
     return;
   }
@@ -111,7 +111,7 @@ bool Device::run_loopback() {
     loopback_head_ = (loopback_head_ + 1) % kLoopbackSlots;
     --loopback_count_;
     wire::Packet packet;
-    const std::span<const std::uint8_t> frame(loopback_.data() + slot * wire::kMaxFrame,
+    const std::span<const std::uint8_t> frame(loopback_.get() + slot * wire::kMaxFrame,
                                               loopback_length_[slot]);
     if (wire::parse(frame, &packet) == wire::Parse::kOk) receive_packet(packet);
   }

@@ -35,7 +35,6 @@ constexpr std::uint64_t kMillisecond = 1'000'000;
 // The same list of fields serves both directions: a(x)(y) appends, or takes.
 class Saver {
  public:
-  static constexpr bool kLoading = false;
   template <std::integral T>
   Saver& operator()(const T& value) {
     for (std::size_t i = 0; i < sizeof(T); ++i) {
@@ -57,7 +56,6 @@ class Saver {
 
 class Loader {
  public:
-  static constexpr bool kLoading = true;
   explicit Loader(std::span<const std::uint8_t> bytes) : left_(bytes) {}
   template <std::integral T>
   Loader& operator()(T& value) {
