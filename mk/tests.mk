@@ -45,7 +45,7 @@ PLUGIN_TEST_OBJECTS := $(patsubst %.cc,$(B)/san/%.o,$(wildcard tests/plugin/*.cc
 $(PLUGIN_TEST_OBJECTS): $(B)/san/%.o: %.cc $(B)/plugin/godwit.pb.h $(B)/config.mk
 	@mkdir -p $(@D)
 	@echo '  CXX san  $<'
-	$(CXX) $(CXXFLAGS_COMMON) $(SANITIZE) -Iabi -Iguest-driver/uapi -I$(B)/plugin -Icriu-plugin -c $< -o $@
+	$(CXX) $(CXXFLAGS_COMMON) $(SANITIZE) $(PLUGIN_INCLUDES) -Itests -c $< -o $@
 $(B)/tests/plugin: $(PLUGIN_TEST_OBJECTS) $(B)/plugin/godwit.pb.o
 	@mkdir -p $(@D)
 	@echo '  LINK     $@'
@@ -65,7 +65,7 @@ $(B)/tests/glue: $(GLUE_TEST_OBJECTS) $(B)/obj/segment.o $(NIC)
 -include $(GLUE_TEST_OBJECTS:.o=.d) $(PLUGIN_TEST_OBJECTS:.o=.d)
 -include $(UNIT_OBJECTS:.o=.d) $(SIM_OBJECTS:.o=.d) $(VM_OBJECTS:.o=.d)
 
-CHECKS := $(B)/tests/unit $(B)/tests/plugin $(B)/tests/glue
+CHECKS := $(B)/tests/unit $(B)/tests/plugin $(B)/tests/glue $(B)/tests/fuzz
 ifneq ($(wildcard tests/sim/*.cc),)
 CHECKS += $(B)/tests/sim
 endif

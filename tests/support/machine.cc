@@ -7,8 +7,6 @@
 namespace godwit::test {
 namespace {
 
-constexpr std::size_t kMailboxBytes = 16384;
-
 void must(bool condition) {
   if (!condition) __builtin_trap();
 }
@@ -98,11 +96,14 @@ godwit_host_ops Machine::host_ops(Machine* machine) {
   ops.dma_read = [](void* opaque, std::uint64_t addr, void* buffer, std::size_t length) {
     auto* m = static_cast<Machine*>(opaque);
     if (addr + length > m->dma_refused_from) return -1;
-    return m->memory_.read(addr, buffer, length) ? 0 : -1;
+    if (!m->memory_.read(addr, buffer, length)) return -1;
+    if (m->after_dma_read) m->after_dma_read(addr, length);
+    return 0;
   };
   ops.dma_write = [](void* opaque, std::uint64_t addr, const void* buffer, std::size_t length) {
     auto* m = static_cast<Machine*>(opaque);
     if (addr + length > m->dma_refused_from) return -1;
+    if (m->on_dma_write) m->on_dma_write(addr, length);
     return m->memory_.write(addr, buffer, length) ? 0 : -1;
   };
   ops.send_frame = [](void* opaque, const std::uint8_t* frame, std::size_t length) {

@@ -180,6 +180,10 @@ class Machine {
   // Whether there was any since the last time.
   bool take_interrupts() { return std::exchange(interrupted_, false); }
   std::uint64_t dma_refused_from = UINT64_MAX;  // bus addresses from here on fail
+  // Who looks at what the device does with memory: before it writes, and after it has read. The
+  // second one may change what was read, as another CPU would.
+  std::function<void(std::uint64_t addr, std::size_t length)> on_dma_write;
+  std::function<void(std::uint64_t addr, std::size_t length)> after_dma_read;
 
   // Objects. Those that cannot fail here trap.
   godwit_buffer describe(const Buffer& buffer);
@@ -231,6 +235,13 @@ class Machine {
 
   // Mailbox memory for one command at a time.
   std::uint64_t mailbox() const { return mailbox_; }
+  static constexpr std::size_t kMailboxBytes = 16384;
+
+  // Where else the device writes for the driver.
+  std::uint64_t command_completions() const { return cmd_cq_; }
+  std::uint32_t command_producer() const { return cmd_producer_; }
+  std::size_t command_completion_bytes() const { return std::size_t{64} << cmd_log2_depth_; }
+  const Buffer& event_buffer(std::uint32_t eqn) const { return eqs_.at(eqn).buffer; }
 
  private:
   struct EventQueue {
