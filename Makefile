@@ -14,7 +14,7 @@ SHELL := /bin/bash
 .PHONY: help
 help:
 	@echo 'make demo         a container moves between VMs with its connections; build/demo/report.json'
-	@echo 'make check        all tests: unit, simulator, real guests'
+	@echo 'make check        all tests: unit, simulator, fuzzers, real guests'
 	@echo 'make check-full   the same and what takes long: more failures of moves, VMs that die, many QPs'
 	@echo 'make all          build everything, the guest image included'
 	@echo 'make deps         install the distribution packages that are missing'
@@ -22,6 +22,8 @@ help:
 	@echo 'make check-glue   the device in QEMU, without a guest'
 	@echo 'make check-sim    simulator, SEEDS=10000'
 	@echo 'make sim          more of them: SEEDS=1000000 FIRST=10001; shows progress, can be interrupted'
+	@echo 'make check-fuzz   fuzzers, 60 s each: TARGET=packets SECONDS=10'
+	@echo 'make fuzz         one of them for long: TARGET=packets SECONDS=3600'
 	@echo 'make check-vm     tests in real guests'
 	@echo 'make bench        figures: the core, perftest against Soft-RoCE, moves against plain CRIU; half an hour'
 	@echo 'make check-static licences, layers, links and tables of the documents'
@@ -63,6 +65,7 @@ include mk/core.mk
 include mk/qemu.mk
 include mk/guest.mk
 include mk/lab.mk
+include mk/fuzz.mk
 include mk/tests.mk
 include mk/bench.mk
 include mk/docs.mk
