@@ -99,8 +99,9 @@ class Driver {
           command();
           break;
       }
-      scene_.run();
-      if (in_.byte() % 4 == 0) scene_.drain_completions();
+      const std::uint8_t then = in_.byte();
+      if (then % 4 != 0) scene_.run();
+      if (then >= 192) scene_.drain_completions();
       m_.sent.clear();
     }
     if (!alive()) {
@@ -109,6 +110,7 @@ class Driver {
               "only an event queue that cannot be written stops the device");
       return;
     }
+    scene_.run();
     if (in_.chance()) scene_.reload();
     scene_.bystander.check(&scene_.fence);
   }
@@ -475,10 +477,37 @@ class Driver {
       params_[offsetof(godwit_cmd_reg_mr, flags)] &= ~std::uint8_t{GODWIT_REG_MR_ALL_MEMORY_MASK};
     }
     if (names_bystander(opcode)) return;
+    // STOP may have stopped some when it meets one that cannot be.
+    const bool compare = in_.byte() % 4 == 0 && opcode != GODWIT_CMD_STOP;
+    std::vector<std::uint8_t> before;
+    if (compare) {
+      scene_.run();
+      before = objects();
+    }
     const Result result = m_.command_bytes(opcode, params_, sizeof(params_));
     require(result.status <= GODWIT_CMD_STATUS_BAD_EPOCH || !alive(), "every command is answered");
+    require(!compare || result.ok() || !alive() || objects() == before,
+            "a command that is refused changes nothing");
     require(result.ok() || result.detail < 4096, "what is at fault is a field");
     if (result.ok() && opcode == GODWIT_CMD_CREATE_QP) qpns_.push_back(result.number());
+  }
+
+  // All objects of the device as it would save them, without registers and counters.
+  std::vector<std::uint8_t> objects() const {
+    static const std::size_t offset = [] {
+      // What changes with the first event queue, but for the command ring's indices.
+      constexpr std::size_t kIndices = 200;
+      Machine m(scene_config(), nullptr, kPages);
+      m.enable();
+      const auto without = m.save();
+      must(m.create_eq(0, GODWIT_VECTOR_CONTROL, 4));
+      const auto with = m.save();
+      std::size_t at = kIndices;
+      while (without.at(at) == with.at(at)) ++at;
+      return at;
+    }();
+    const auto bytes = m_.save();
+    return {bytes.begin() + static_cast<std::ptrdiff_t>(offset), bytes.end()};
   }
 
   // The command's mailbox may lie anywhere in the area by now.

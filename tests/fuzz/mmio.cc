@@ -70,7 +70,7 @@ class Guest {
 
   // Two QPs that talk to each other, with room to damage them.
   void start() {
-    m_.start();
+    m_.start(4, 4);
     must(m_.set_gid(0, Scene::gid(), Scene::kMac));
     must(m_.create_pd(1, Scene::kPd));
     for (unsigned i = 0; i < 2; ++i) {

@@ -55,6 +55,9 @@ class Packets {
         case 2:
           own_work();
           break;
+        case 3:
+          deliver(previous_);
+          break;
         default:
           structured();
           break;
@@ -93,7 +96,9 @@ class Packets {
     const std::uint64_t before = frames_counted(scene_.m);
     scene_.m.receive(frame);
     require(frames_counted(scene_.m) == before + 1, "a frame is counted, once");
-    scene_.run();
+    previous_ = frame;
+    // The next one may come before the device has done anything about this one.
+    if (in_.byte() % 4 != 0) scene_.run();
   }
 
   static bool has_ip(const Frame& frame, std::size_t* ip_bytes) {
@@ -166,19 +171,29 @@ class Packets {
   void own_work() {
     const unsigned who = in_.below(kWhoCount);
     QueuePair& qp = scene_.qp[who];
-    switch (in_.byte() % 5) {
+    switch (in_.byte() % 6) {
       case 0: {
         static constexpr std::uint8_t kWork[] = {GODWIT_WR_SEND, GODWIT_WR_WRITE, GODWIT_WR_READ,
                                                  GODWIT_WR_COMPARE_SWAP, GODWIT_WR_WRITE_IMM};
         SendWork work = scene_.work(kWork[in_.below(std::size(kWork))], 8 + in_.half() % 8000);
         if (in_.chance()) work.flags |= GODWIT_WQE_FENCE_MASK;
-        // Not more than the ring holds.
-        const std::uint16_t done = 0;
-        if (static_cast<std::uint16_t>(qp.sq_producer - done) < 8) scene_.post(who, work);
+        if (qp.sq_producer < 8) scene_.post(who, work);  // not more than the ring holds
         break;
       }
       case 1:
-        if (qp.rq_producer < 8) scene_.post_receive(who, in_.half() % 4000);
+        if (qp.rq_producer == 8) break;
+        if (in_.byte() % 4 != 0) {
+          scene_.post_receive(who, in_.half() % 4000);
+        } else {
+          // Memory that it may not write, or that is not there.
+          qp.write_recv({{scene_.readable.iova, 2000, in_.chance() ? scene_.readable.key : 7}});
+        }
+        break;
+      case 5:
+        // The region goes away under what is being read from it.
+        must(scene_.m.deregister(scene_.open));
+        scene_.run();
+        must(scene_.m.register_region(&scene_.open, true));
         break;
       case 2:
         scene_.clock += in_.number() % (500 * kMillisecond);
@@ -301,8 +316,13 @@ class Packets {
     }
     wire::Redirect redirect{Scene::third_gid(), {2, 0, 0, 0, 0, 66}};
     if (info.mig_eth) {
-      h.mig.flags = in_.byte() & 7;
-      h.mig.epoch = in_.byte() & 3;
+      // As the far end would say it, or the QP itself to its tombstone.
+      const bool home = h.opcode == wire::kResume && (who == kTombstone || who == kRedirecting);
+      h.mig.flags = who == kRtr ? wire::kMigRtr : 0;
+      const std::uint8_t say = in_.byte();
+      if (home && (say & 1) != 0) h.mig.flags = wire::kMigHome | wire::kMigRtr;
+      if ((say & 0x30) == 0x30) h.mig.flags = say & 7;
+      h.mig.epoch = 1 + (say >> 6);
       const std::uint8_t odd = in_.byte();
       if ((odd & 3) == 3) h.mig.version = in_.byte();
       if ((odd & 12) == 12) h.mig.flags = in_.byte();
@@ -318,6 +338,13 @@ class Packets {
       wire::put_redirect(redirect, builder.payload());
     const auto span = builder.finish();
     Frame frame(span.begin(), span.end());
+    if (info.mig_eth && pattern >= 0xe0) {
+      // MigrOS's own, without a MigETH.
+      const auto at = frame.begin() + static_cast<std::ptrdiff_t>(kIp + (path.ipv4 ? 20 : 40) + 24);
+      frame.erase(at, at + 16);
+      fix_lengths(&frame);
+      fix_icrc(&frame);
+    }
     if ((flags & 128) != 0) spoil(&frame);
     deliver(frame);
     keep_last();
@@ -337,7 +364,8 @@ class Packets {
 
   Input in_;
   Scene scene_;
-  Frame last_;
+  Frame last_;      // that the device has sent
+  Frame previous_;  // that it was given
 };
 
 }  // namespace

@@ -30,6 +30,7 @@ godwit_device_config scene_config() {
   godwit_device_config config = test::small_config(1);
   config.log2_max_cqe = 8;
   config.max_mr_pages = 1024;
+  config.tombstone_ttl_ms = 500;
   return config;
 }
 
@@ -50,7 +51,7 @@ Fence::Fence(Machine& machine) {
   static std::array<std::uint8_t, kPages * test::GuestMemory::kPage> bytes;
   bytes.fill(0);
   open_ = bytes;
-  machine.start();
+  machine.start(4, 4);  // event queues that are soon full
   open_driver(machine);
   machine.on_dma_write = [this](std::uint64_t addr, std::size_t length) {
     require(!closed(addr, length), "the device writes only where it was told to");
@@ -279,6 +280,10 @@ void Scene::make_qp(unsigned who) {
   must(m.create_qp(&q));
   ConnectOptions options;
   options.sgid_index = is_ipv4(who) ? 0 : kIpv6Gid;
+  // Limits that can be met.
+  if (who == kIdle) options.max_dest_rd_atomic = 2;
+  if (who == kIpv6) options.max_dest_rd_atomic = 0;
+  if (who == kBusy) options.rnr_retry = options.retry_cnt = 1;
   must(m.to_init(q, options));
   must(m.to_rtr(q, options, {far_gid(is_ipv4(who)), kFarMac, far_qpn(who), far_psn(who)}));
   if (who == kRtr) return;
@@ -335,7 +340,7 @@ Scene::Scene(const godwit_device_config& config)
   run();
 
   for (const unsigned who : {kIdle, kIpv6, kRtr, kResuming}) {
-    for (unsigned n = 0; n < 4; ++n) post_receive(who, 3000);
+    for (unsigned n = 0; n < 4; ++n) post_receive(who, who == kIdle ? 1500 : 3000);
   }
   for (const std::uint8_t opcode :
        {GODWIT_WR_WRITE, GODWIT_WR_READ, GODWIT_WR_FETCH_ADD, GODWIT_WR_SEND_IMM, GODWIT_WR_READ}) {

@@ -187,10 +187,10 @@ void Machine::enable(std::uint32_t log2_depth) {
   set_reg(GODWIT_REG_CONTROL, GODWIT_CONTROL_ENABLE_MASK);
 }
 
-void Machine::start() {
+void Machine::start(std::uint32_t log2_async, std::uint32_t log2_completions) {
   enable();
-  must(create_eq(0, GODWIT_VECTOR_CONTROL, 8).ok());
-  must(create_eq(1, GODWIT_VECTOR_FIRST_COMP, 10).ok());
+  must(create_eq(0, GODWIT_VECTOR_CONTROL, log2_async).ok());
+  must(create_eq(1, GODWIT_VECTOR_FIRST_COMP, log2_completions).ok());
   must(create_uctx(1).ok());
 }
 

@@ -148,7 +148,7 @@ class Machine {
   }
   void enable(std::uint32_t log2_depth = 4);
   // Also event queues 0 (asynchronous) and 1 (completions), and user context 1.
-  void start();
+  void start(std::uint32_t log2_async = 8, std::uint32_t log2_completions = 10);
   Result command_bytes(std::uint8_t opcode, const void* params, std::size_t length);
   template <typename T>
   Result command(std::uint8_t opcode, const T& params) {
