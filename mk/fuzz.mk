@@ -36,7 +36,7 @@ $(F)/obj/godwit.pb.o: $(B)/plugin/godwit.pb.cc
 $(F)/image: $(FUZZ_PLUGIN_OBJECTS) $(F)/obj/godwit.pb.o
 	@echo '  LINK     $@'
 	clang++ -fsanitize=fuzzer,address,undefined $(FUZZ_MORE) -o $@ $^ -lprotobuf-lite
-$(F)/%: $(F)/obj/tests/fuzz/%.o $(FUZZ_SUPPORT_OBJECTS) $(FUZZ_CORE_OBJECTS)
+$(filter-out $(F)/image,$(FUZZ_BINARIES)): $(F)/%: $(F)/obj/tests/fuzz/%.o $(FUZZ_SUPPORT_OBJECTS) $(FUZZ_CORE_OBJECTS)
 	@echo '  LINK     $@'
 	clang++ -fsanitize=fuzzer,address,undefined $(FUZZ_MORE) -o $@ $^
 
@@ -47,12 +47,19 @@ $(B)/tests/fuzz: $(FUZZ_BINARIES)
 	@mkdir -p $(@D)
 	@printf '#!/bin/sh\nexec scripts/fuzz "$$@"\n' > $@ && chmod +x $@
 
+# The same device in QEMU's own fuzzer, which knows nothing of it but its BARs.
+$(F)/qemu: scripts/qemu-fuzz scripts/qemu-source $(FUZZ_CORE_OBJECTS) $(wildcard qemu-device/qemu/* \
+  qemu-device/include/* abi/*)
+	@echo '  QEMU     $@'
+	@scripts/qemu-fuzz --cache-dir '$(CACHE_DIR)' --qemu-source '$(QEMU_SOURCE)' \
+	  --core-objects $(F)/obj/qemu-device --output $@
+
 SECONDS ?= 60
 .PHONY: check-fuzz fuzz fuzz-corpus fuzz-coverage
-check-fuzz: $(B)/tests/fuzz
-	@GODWIT_FUZZ_SECONDS=$(SECONDS) scripts/run-tests $(if $(TARGET),--filter 'Fuzz.$(TARGET)') $<
+check-fuzz: $(B)/tests/fuzz $(if $(filter qemu,$(TARGET)),$(F)/qemu)
+	@GODWIT_FUZZ_SECONDS=$(SECONDS) scripts/run-tests --filter '$(if $(TARGET),*.$(TARGET),-Full*)' $<
 
-# One for long, with its own output.
+# One for long; the interrupt key ends it.
 fuzz: $(F)/$(or $(TARGET),packets)
 	@scripts/fuzz --seconds $(SECONDS) $(or $(TARGET),packets)
 

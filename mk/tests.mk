@@ -77,7 +77,7 @@ endif
 .PHONY: check check-full check-unit check-glue check-sim check-vm check-static
 check: all $(CHECKS) check-static
 	@GODWIT_SIM_SEEDS=$(SEEDS) scripts/run-tests --filter '-Full*' $(CHECKS)
-check-full: all $(CHECKS) check-static
+check-full: all $(CHECKS) $(B)/fuzz/qemu check-static
 	@GODWIT_TEST_SECONDS=7200 GODWIT_SIM_SEEDS=$(SEEDS) scripts/run-tests $(CHECKS)
 
 check-static:
