@@ -114,6 +114,8 @@ class Guest {
     in.rx_ring = {scratch_ + 1024};
     must(m_.command(GODWIT_CMD_SET_ETH_RINGS, in));
     producer_ = m_.command_producer();
+    m_.doorbell(0, GODWIT_DB_ETH_RX, 0, 8);
+    m_.doorbell(0, GODWIT_DB_ETH_ARM, 0, GODWIT_DB_ETH_ARM_TX_MASK | GODWIT_DB_ETH_ARM_RX_MASK);
   }
 
   // Another CPU of the guest writes what the device has just read, or is about to.

@@ -58,6 +58,9 @@ class Packets {
         case 3:
           deliver(previous_);
           break;
+        case 4:
+          message();
+          break;
         default:
           structured();
           break;
@@ -171,7 +174,7 @@ class Packets {
   void own_work() {
     const unsigned who = in_.below(kWhoCount);
     QueuePair& qp = scene_.qp[who];
-    switch (in_.byte() % 6) {
+    switch (in_.byte() % 7) {
       case 0: {
         static constexpr std::uint8_t kWork[] = {GODWIT_WR_SEND, GODWIT_WR_WRITE, GODWIT_WR_READ,
                                                  GODWIT_WR_COMPARE_SWAP, GODWIT_WR_WRITE_IMM};
@@ -189,6 +192,14 @@ class Packets {
           qp.write_recv({{scene_.readable.iova, 2000, in_.chance() ? scene_.readable.key : 7}});
         }
         break;
+      case 6: {
+        static constexpr unsigned kWhos[] = {kIdle, kBusy, kRtr, kIpv6};
+        const std::uint8_t opcode = in_.chance() ? GODWIT_CMD_STOP : GODWIT_CMD_UNSTOP;
+        const Result done = scene_.m.scope(opcode, GODWIT_SCOPE_QP,
+                                           scene_.qp[kWhos[in_.below(std::size(kWhos))]].qpn);
+        require(done.ok(), "a QP that lives can be stopped, and go on");
+        break;
+      }
       case 5:
         // The region goes away under what is being read from it.
         must(scene_.m.deregister(scene_.open));
@@ -347,6 +358,36 @@ class Packets {
     }
     if ((flags & 128) != 0) spoil(&frame);
     deliver(frame);
+    keep_last();
+  }
+
+  // A whole message in order, or with a gap; what it says of its length is right or not.
+  void message() {
+    static constexpr std::uint8_t kOf[2][2][2] = {
+        {{wire::kSendMiddle, wire::kSendLast}, {wire::kSendFirst, wire::kSendOnly}},
+        {{wire::kWriteMiddle, wire::kWriteLast}, {wire::kWriteFirst, wire::kWriteOnly}}};
+    const unsigned who = in_.below(kWhoCount);
+    const std::uint8_t how = in_.byte();
+    const unsigned packets = 1 + how % 4;
+    const bool write = (how & 4) != 0;
+    const std::size_t rest = in_.half() % 1025;
+    wire::Headers h;
+    h.dest_qpn = scene_.qp[who].qpn;
+    h.extended = true;
+    h.rkey = far_key(&h.va);
+    h.length = static_cast<std::uint32_t>((packets - 1) * 1024 + rest + (how >= 0xe0 ? 1 : 0));
+    h.psn = expected_psn(who, wire::kOpcodes[wire::kSendOnly]) & wire::kPsnMask;
+    for (unsigned i = 0; i < packets; ++i, h.psn = (h.psn + 1) & wire::kPsnMask) {
+      const bool last = i + 1 == packets;
+      h.opcode = kOf[write][i == 0][last];
+      if (last && (how & 8) != 0) ++h.opcode;  // with immediate data
+      h.ack_request = last;
+      if ((how & 16) != 0 && i == 1) continue;
+      wire::FrameBuilder builder(scene_.path(who), h, last ? rest : 1024);
+      for (std::uint8_t& byte : builder.payload()) byte = how;
+      const auto span = builder.finish();
+      deliver({span.begin(), span.end()});
+    }
     keep_last();
   }
 

@@ -342,6 +342,26 @@ Scene::Scene(const godwit_device_config& config)
   for (const unsigned who : {kIdle, kIpv6, kRtr, kResuming}) {
     for (unsigned n = 0; n < 4; ++n) post_receive(who, who == kIdle ? 1500 : 3000);
   }
+  // Responder resources in use, and messages that have begun.
+  const auto request = [&](unsigned who, std::uint8_t opcode, std::uint32_t n, std::size_t bytes) {
+    wire::Headers h;
+    h.opcode = opcode;
+    h.extended = h.ack_request = true;
+    h.dest_qpn = qp[who].qpn;
+    h.psn = (far_psn(who) + 1 + n) & wire::kPsnMask;
+    h.va = open.iova;
+    h.rkey = open.key;
+    h.length = 2500;
+    receive(path(who), h, std::vector<std::uint8_t>(bytes, 0x5a));
+  };
+  for (const unsigned who : {kIdle, kPaused, kDraining}) {
+    request(who, wire::kReadRequest, 0, 0);
+    request(who, wire::kFetchAdd, 3, 0);
+  }
+  post_receive(kDraining, 3000);
+  request(kDraining, wire::kSendFirst, 4, 1024);
+  request(kPaused, wire::kWriteFirst, 4, 1024);
+  run();
   for (const std::uint8_t opcode :
        {GODWIT_WR_WRITE, GODWIT_WR_READ, GODWIT_WR_FETCH_ADD, GODWIT_WR_SEND_IMM, GODWIT_WR_READ}) {
     post(kBusy, work(opcode, opcode == GODWIT_WR_FETCH_ADD ? 8 : 2500));
@@ -388,9 +408,19 @@ Scene::Scene(const godwit_device_config& config)
   receive(from_successor, h);
 
   must(m.set_status(qp[kError].qpn, GODWIT_QP_STATUS_ERROR));
-  must(m.set_status(qp[kDraining].qpn, GODWIT_QP_STATUS_SQD));
+  godwit_modify_qp drain = {};
+  drain.qpn = {qp[kDraining].qpn};
+  drain.mask = {GODWIT_QP_ATTR_STATUS | GODWIT_QP_ATTR_SQD_ASYNC_NOTIFY};
+  drain.attr.status = GODWIT_QP_STATUS_SQD;
+  drain.attr.sqd_async_notify = 1;
+  must(m.modify(drain));
   run();
   drain_completions();
+  // Little room is left for events.
+  for (unsigned n = 0; n < 14; ++n) {
+    godwit_device_set_link(m.device(), n % 2 != 0);
+    run();
+  }
   m.sent.clear();
   waiting_ext_ = m.query_qp(qp[kWaiting].qpn).ext.raw;
 }
