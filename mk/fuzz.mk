@@ -35,10 +35,10 @@ $(F)/obj/godwit.pb.o: $(B)/plugin/godwit.pb.cc
 
 $(F)/image: $(FUZZ_PLUGIN_OBJECTS) $(F)/obj/godwit.pb.o
 	@echo '  LINK     $@'
-	clang++ -fsanitize=fuzzer,address,undefined $(FUZZ_MORE) -o $@ $^ -lprotobuf-lite
+	clang++ -fsanitize=fuzzer,address,undefined $(FUZZ_MORE) -o $@ $^ $(CORE_LIBS) -lprotobuf-lite
 $(filter-out $(F)/image,$(FUZZ_BINARIES)): $(F)/%: $(F)/obj/tests/fuzz/%.o $(FUZZ_SUPPORT_OBJECTS) $(FUZZ_CORE_OBJECTS)
 	@echo '  LINK     $@'
-	clang++ -fsanitize=fuzzer,address,undefined $(FUZZ_MORE) -o $@ $^
+	clang++ -fsanitize=fuzzer,address,undefined $(FUZZ_MORE) -o $@ $^ $(CORE_LIBS)
 
 -include $(FUZZ_OBJECTS:.o=.d)
 
@@ -48,8 +48,12 @@ $(B)/tests/fuzz: $(FUZZ_BINARIES)
 	@printf '#!/bin/sh\nexec scripts/fuzz "$$@"\n' > $@ && chmod +x $@
 
 # The same device in QEMU's own fuzzer, which knows nothing of it but its BARs.
-$(F)/qemu: scripts/qemu-fuzz scripts/qemu-source $(FUZZ_CORE_OBJECTS) $(wildcard qemu-device/qemu/* \
-  qemu-device/include/* abi/*)
+$(F)/obj/qemu-device/segment/segment.o: qemu-device/segment/segment.c $(B)/config.mk
+	@mkdir -p $(@D)
+	@echo '  CC fuzz  $<'
+	clang -std=c11 $(FUZZ_SANITIZE) $(FUZZ_GUIDED) -Wall -Wextra -Werror -c $< -o $@
+$(F)/qemu: scripts/qemu-fuzz scripts/qemu-source $(FUZZ_CORE_OBJECTS) $(F)/obj/qemu-device/segment/segment.o \
+  $(wildcard qemu-device/qemu/* qemu-device/segment/* qemu-device/include/* abi/*)
 	@echo '  QEMU     $@'
 	@scripts/qemu-fuzz --cache-dir '$(CACHE_DIR)' --qemu-source '$(QEMU_SOURCE)' \
 	  --core-objects $(F)/obj/qemu-device --output $@

@@ -46,7 +46,8 @@ $(B)/san/segment.o: qemu-device/segment/segment.c $(B)/config.mk
 
 -include $(GLUE_OBJECTS:.o=.d) $(B)/san/segment.d
 
-$(B)/lib/libgodwit-core.a: $(CORE_OBJECTS)
+# For QEMU's own build.
+$(B)/lib/libgodwit-core.a: $(CORE_OBJECTS) $(B)/obj/segment.o
 	@mkdir -p $(@D)
 	rm -f $@ && ar rcs $@ $^
 
