@@ -832,7 +832,22 @@ class Verify {
     if (now - last_progress_ns_ >= options_.stall_limit_s * 1'000'000'000ull) {
       fail_hard("nothing has completed for %u s", options_.stall_limit_s);
     }
-    if (now - last_line_ns_ >= 1'000'000'000u) progress(now);
+    if (now - last_line_ns_ >= 1'000'000'000u) {
+      progress(now);
+      look_at_the_device();
+    }
+  }
+
+  // One that has failed, or is gone, completes nothing any more.
+  void look_at_the_device() {
+    pollfd wait = {port_.context->async_fd, POLLIN, 0};
+    while (!broken_ && ::poll(&wait, 1, 0) == 1) {
+      ibv_async_event event;
+      if (ibv_get_async_event(port_.context, &event) != 0) return fail_hard("the device is gone");
+      const bool fatal = event.event_type == IBV_EVENT_DEVICE_FATAL;
+      ibv_ack_async_event(&event);
+      if (fatal) return fail_hard("the device has failed");
+    }
   }
 
   void progress(std::uint64_t now) {
