@@ -22,7 +22,8 @@ void kill_daemon(const Json& status) {
   const pid_t pid = status.at("pid");
   ASSERT_GT(pid, 1);
   ASSERT_EQ(kill(pid, SIGKILL), 0);
-  for (int i = 0; i < 100 && the_process_lives(pid); ++i) usleep(20'000);
+  for (int i = 0; i < 1000 && the_process_lives(pid); ++i) usleep(20'000);
+  ASSERT_FALSE(the_process_lives(pid));
 }
 
 std::vector<pid_t> guests_of(const Json& status) {
@@ -97,7 +98,8 @@ TEST_F(Daemon, EndsTheCapturesOfAnother) {
   const fs::path file = fs::path(lab_folder()) / "wire.pcap";
   the_lab().capture_start(kHome, file);
   kill_daemon(the_lab().status());
-  EXPECT_EQ(godwit({"capture", kHome, file, "--seconds", "1"}).code, 0);
+  const HostResult capture = godwit({"capture", kHome, file, "--seconds", "1"});
+  EXPECT_EQ(capture.code, 0) << capture.err;
   fs::remove(file);
 }
 
