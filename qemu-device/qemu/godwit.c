@@ -428,6 +428,8 @@ static void godwit_exit(PCIDevice *pci)
     GodwitState *s = GODWIT(pci);
 
     qemu_del_vm_change_state_handler(s->vm_state);
+    /* The netdev may stay, and must not report frames that it still has to a NIC that is gone. */
+    qemu_purge_queued_packets(qemu_get_queue(s->nic));
     qemu_bh_delete(s->bh);
     timer_free(s->timer);
     qemu_del_nic(s->nic);
