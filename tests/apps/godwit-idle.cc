@@ -141,15 +141,12 @@ Options parse(int argc, char** argv) {
         options.port = std::to_string(parse_number("--port", optarg, 1, 65535));
         break;
       case 'h':
-        std::fputs(kHelp, stdout);
-        std::exit(0);
+        print_usage(kHelp, true);
       default:
-        std::fputs(kHelp, stderr);
-        std::exit(2);
+        print_usage(kHelp, false);
     }
   }
-  if (optind < argc) options.host = argv[optind++];
-  if (optind < argc) die("too many arguments: %s", argv[optind]);
+  options.host = host_argument(argc, argv);
   return options;
 }
 

@@ -984,11 +984,9 @@ Options parse(int argc, char** argv) {
         settings.gid_index = static_cast<int>(parse_number("--gid-index", optarg, 0, 255));
         break;
       case 'h':
-        std::fputs(kHelp, stdout);
-        std::exit(0);
+        print_usage(kHelp, true);
       default:
-        std::fputs(kHelp, stderr);
-        std::exit(2);
+        print_usage(kHelp, false);
     }
   }
   if (optind < argc) die("no such argument: %s", argv[optind]);

@@ -9,6 +9,7 @@
 #include <ifaddrs.h>
 #include <infiniband/verbs.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdarg>
@@ -49,6 +50,20 @@ inline std::uint64_t parse_number(const char* what, const char* text, std::uint6
         static_cast<unsigned long long>(min), static_cast<unsigned long long>(max));
   }
   return value;
+}
+
+// Asked for, or for options that nobody knows
+[[noreturn]] inline void print_usage(const char* help, bool asked) {
+  std::fputs(help, asked ? stdout : stderr);
+  std::exit(asked ? 0 : 2);
+}
+
+// What may be left after the options: the server's address; "": nothing is
+inline std::string host_argument(int argc, char** argv) {
+  std::string host;
+  if (optind < argc) host = argv[optind++];
+  if (optind < argc) die("too many arguments: %s", argv[optind]);
+  return host;
 }
 
 // splitmix64: a good hash of a counter
