@@ -455,8 +455,9 @@ tar -ch --hard-dereference $files usr/bin/godwit-verify etc/libibverbs.d/godwit.
   }
 
   static void expect_it_transfers(const std::string& guest) {
-    EXPECT_NO_THROW(must(guest, kEnvironment + "n=$(podman logs app 2>&1 | grep -c op/s); for i in $(seq 60); do sleep 0.5\n"
-                                "[ $(podman logs app 2>&1 | grep -c op/s) -gt $((n + 1)) ] && exit 0; done; podman logs app; exit 1"));
+    EXPECT_NO_THROW(must(guest, kEnvironment + "seconds() { podman logs app 2>&1 | grep -c '[1-9][0-9]* op/s'; }\n"
+                                "n=$(seconds); for i in $(seq 60); do sleep 0.5\n"
+                                "[ $(seconds) -gt $((n + 1)) ] && exit 0; done; podman logs app; exit 1"));
   }
 
   static void ends_well(const std::string& guest, Process* server) {
@@ -506,8 +507,7 @@ TEST_F(FullPodman, ThereAndBackAndHomeAgain) {
     follow("Clean up", back);
   }
   must(kHome, kEnvironment + "podman --runtime runc container checkpoint --tcp-established --export /mnt/share/app.tar app", 120);
-  must(kHome, kEnvironment + "ip netns exec app iptables -F CRIU\n"
-              "podman --runtime runc container restore --tcp-established app", 120);
+  follow("If it cannot be restored there");
   expect_it_transfers(kHome);
   ends_well(kHome, server.get());
 }
