@@ -325,8 +325,7 @@ static void godwit_leave(struct godwit_ucontext *context, u64 move)
 	godwit_notes_forget(context, NULL);
 	list_for_each_entry(qp, &context->qps, node) {
 		ret = godwit_cmd_query_qp(dev, qp->ibqp.qp_num, &info);
-		if (!ret && (info.attr.status < GODWIT_QP_STATUS_RTR ||
-			     info.attr.status > GODWIT_QP_STATUS_SQE))
+		if (!ret && !godwit_is_connected(&info.attr))
 			continue;	/* no peer waits for it */
 		if (!ret)
 			ret = godwit_cmd_tombstone(dev, qp->ibqp.qp_num, move);
@@ -549,8 +548,7 @@ static void godwit_dump_qp_attr(const struct godwit_qp *qp, const struct godwit_
 	record->port = GODWIT_PORT;
 	record->peer_qpn = le32_to_cpu(info->attr.dest_qpn);
 	record->extended_peer = info->peer_extended;
-	if (qp->ibqp.qp_type == IB_QPT_UD || info->attr.status < GODWIT_QP_STATUS_RTR ||
-	    info->attr.status > GODWIT_QP_STATUS_SQE)
+	if (qp->ibqp.qp_type == IB_QPT_UD || !godwit_is_connected(&info->attr))
 		return;
 	record->has_av = 1;
 	memcpy(record->own_gid, qp->own_gid.raw, sizeof(record->own_gid));

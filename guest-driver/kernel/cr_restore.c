@@ -190,8 +190,7 @@ static int godwit_check_loaded_qp(const struct godwit_qp *qp, const struct godwi
 				  const struct godwit_qp_info *info)
 {
 	const struct godwit_qp_attr *attr = &info->attr;
-	bool connected = attr->status >= GODWIT_QP_STATUS_RTR &&
-			 attr->status <= GODWIT_QP_STATUS_SQE;
+	bool connected = godwit_is_connected(attr);
 
 	if (!qp->had_av)
 		return connected && qp->ibqp.qp_type != IB_QPT_UD ? -EBADMSG : 0;
