@@ -4,15 +4,15 @@
 #include <cstring>
 
 #include "device/device.h"
-#include "resources/endian.h"
+#include "wire/endian.h"
 
 namespace godwit::device {
 
-using resources::all_zero;
-using resources::from_le;
-using resources::le16;
-using resources::le32;
-using resources::le64;
+using wire::all_zero;
+using wire::from_le;
+using wire::le16;
+using wire::le32;
+using wire::le64;
 
 struct Device::CommandRow {
   std::uint8_t opcode;

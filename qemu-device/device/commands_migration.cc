@@ -6,15 +6,15 @@
 #include <cstring>
 
 #include "device/device.h"
-#include "resources/endian.h"
+#include "wire/endian.h"
 #include "transport/snapshot.h"
 
 namespace godwit::device {
 
 using resources::CompletionQueue;
-using resources::from_le;
-using resources::le32;
-using resources::le64;
+using wire::from_le;
+using wire::le32;
+using wire::le64;
 using transport::Status;
 
 namespace {
@@ -153,8 +153,8 @@ Reply Device::cmd_save(const std::uint8_t* params) {
     std::memset(static_cast<void*>(&state.cq), 0, sizeof(state.cq));
     bytes = sizeof(state.cq);
     state.cq.header.magic = le32(GODWIT_STATE_MAGIC);
-    state.cq.header.version = resources::le16(GODWIT_STATE_VERSION);
-    state.cq.header.type = resources::le16(GODWIT_STATE_CQ);
+    state.cq.header.version = wire::le16(GODWIT_STATE_VERSION);
+    state.cq.header.type = wire::le16(GODWIT_STATE_CQ);
     state.cq.header.length = le32(bytes);
     state.cq.log2_depth = le32(cq->log2_depth);
     state.cq.producer = le32(cq->producer);
@@ -265,7 +265,7 @@ Reply Device::load_cq(const godwit_cmd_state& in) {
       from_le(state.header.crc32) != transport::state_crc(&state, sizeof(state)) ||
       from_le(state.log2_depth) != cq->log2_depth || unseen > 1u << cq->log2_depth ||
       state.armed > GODWIT_CQ_ARMED_SOLICITED || state.event_pending > 1 || state.overflowed > 1 ||
-      state.reserved_f8 != 0 || !resources::all_zero(state.reserved_end, sizeof(state.reserved_end))) {
+      state.reserved_f8 != 0 || !wire::all_zero(state.reserved_end, sizeof(state.reserved_end))) {
     return refused;
   }
   cq->producer = from_le(state.producer);

@@ -6,14 +6,14 @@
 #include <cstring>
 
 #include "device/device.h"
-#include "resources/endian.h"
+#include "wire/endian.h"
 
 namespace godwit::device {
 
 using resources::CompletionQueue;
 using resources::EventQueue;
-using resources::from_le;
-using resources::le32;
+using wire::from_le;
+using wire::le32;
 using resources::MemoryRegion;
 using resources::PageListRequest;
 using resources::ProtectionDomain;
@@ -243,7 +243,7 @@ Reply Device::cmd_reg_mr(const std::uint8_t* params) {
   const bool all_memory = (flags & GODWIT_REG_MR_ALL_MEMORY_MASK) != 0;
   const bool wants_key = (flags & GODWIT_REG_MR_KEY_MASK) != 0;
   if (!wants_key && key != 0) return bad(offsetof(In, key));
-  if (!resources::all_zero(in.reserved_168, sizeof(in.reserved_168))) {
+  if (!wire::all_zero(in.reserved_168, sizeof(in.reserved_168))) {
     return bad(offsetof(In, reserved_168));
   }
   if (from_le(in.reserved_1a0) != 0) return bad(offsetof(In, reserved_1a0));

@@ -5,15 +5,15 @@
 #include <cstring>
 
 #include "device/device.h"
-#include "resources/endian.h"
+#include "wire/endian.h"
 
 namespace godwit::device {
 
 using resources::CompletionQueue;
-using resources::from_le;
-using resources::le16;
-using resources::le32;
-using resources::le64;
+using wire::from_le;
+using wire::le16;
+using wire::le32;
+using wire::le64;
 using resources::ProtectionDomain;
 using transport::Status;
 
@@ -287,7 +287,7 @@ Reply Device::cmd_modify_qp(const std::uint8_t* params) {
   if (in.attr.sqd_async_notify > 1) return bad(offsetof(In, attr.sqd_async_notify));
   if (in.attr.reserved_58 != 0) return bad(offsetof(In, attr.reserved_58));
   if (from_le(in.attr.reserved_70) != 0) return bad(offsetof(In, attr.reserved_70));
-  if (!resources::all_zero(in.attr.av.reserved_108, sizeof(in.attr.av.reserved_108))) {
+  if (!wire::all_zero(in.attr.av.reserved_108, sizeof(in.attr.av.reserved_108))) {
     return bad(offsetof(In, attr.av.reserved_108));
   }
   QueuePair* qp = find_qp(from_le(in.qpn));

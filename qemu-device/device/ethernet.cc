@@ -5,14 +5,14 @@
 #include <cstring>
 
 #include "device/device.h"
-#include "resources/endian.h"
+#include "wire/endian.h"
 
 namespace godwit::device {
 namespace {
 
-using resources::from_le;
-using resources::le32;
-using resources::le64;
+using wire::from_le;
+using wire::le32;
+using wire::le64;
 
 constexpr std::uint32_t kEthernetHeader = 14;
 constexpr std::size_t kStatusWord = 8;  // offset of the 8 bytes that end with the status

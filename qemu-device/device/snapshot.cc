@@ -10,14 +10,14 @@
 #include <cstring>
 
 #include "device/device.h"
-#include "resources/endian.h"
+#include "wire/endian.h"
 #include "transport/snapshot.h"
 
 namespace godwit::device {
 
 using resources::CompletionQueue;
 using resources::EventQueue;
-using resources::le32;
+using wire::le32;
 using resources::MemoryRegion;
 using resources::PageListRequest;
 using resources::PageMap;
