@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
 // Commands for QPs, and who has which QPN.
-#include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "device/device.h"
+#include "transport/snapshot.h"
 #include "wire/endian.h"
 
 namespace godwit::device {
 
 using resources::CompletionQueue;
 using wire::from_le;
-using wire::le16;
 using wire::le32;
 using wire::le64;
 using resources::ProtectionDomain;
@@ -27,62 +27,6 @@ T copy(const std::uint8_t* params) {
   T in;
   std::memcpy(&in, params, sizeof(in));
   return in;
-}
-
-transport::QpAttributes decode(const godwit_qp_attr& in) {
-  transport::QpAttributes out;
-  out.status = static_cast<Status>(in.status);
-  out.cur_status = static_cast<Status>(in.cur_status);
-  out.path_mtu = in.path_mtu;
-  out.access = in.access;
-  out.timeout = in.timeout;
-  out.retry_cnt = in.retry_cnt;
-  out.rnr_retry = in.rnr_retry;
-  out.min_rnr_timer = in.min_rnr_timer;
-  out.max_rd_atomic = in.max_rd_atomic;
-  out.max_dest_rd_atomic = in.max_dest_rd_atomic;
-  out.sqd_async_notify = in.sqd_async_notify != 0;
-  out.pkey_index = from_le(in.pkey_index);
-  out.qkey = from_le(in.qkey);
-  out.dest_qpn = from_le(in.dest_qpn);
-  out.sq_psn = from_le(in.sq_psn);
-  out.rq_psn = from_le(in.rq_psn);
-  std::copy_n(in.av.dgid, 16, out.dgid.begin());
-  std::copy_n(in.av.dmac, 6, out.dmac.begin());
-  out.sgid_index = from_le(in.av.sgid_index);
-  out.flow_label = from_le(in.av.flow_label);
-  out.udp_source_port = from_le(in.av.udp_source_port);
-  out.traffic_class = in.av.traffic_class;
-  out.hop_limit = in.av.hop_limit;
-  out.service_level = in.av.service_level;
-  return out;
-}
-
-void encode(const transport::QpAttributes& in, godwit_qp_attr* out) {
-  out->status = static_cast<std::uint8_t>(in.status);
-  out->cur_status = out->status;
-  out->path_mtu = in.path_mtu;
-  out->access = in.access;
-  out->timeout = in.timeout;
-  out->retry_cnt = in.retry_cnt;
-  out->rnr_retry = in.rnr_retry;
-  out->min_rnr_timer = in.min_rnr_timer;
-  out->max_rd_atomic = in.max_rd_atomic;
-  out->max_dest_rd_atomic = in.max_dest_rd_atomic;
-  out->sqd_async_notify = in.sqd_async_notify ? 1 : 0;
-  out->pkey_index = le16(in.pkey_index);
-  out->qkey = le32(in.qkey);
-  out->dest_qpn = le32(in.dest_qpn);
-  out->sq_psn = le32(in.sq_psn);
-  out->rq_psn = le32(in.rq_psn);
-  std::copy(in.dgid.begin(), in.dgid.end(), out->av.dgid);
-  std::copy(in.dmac.begin(), in.dmac.end(), out->av.dmac);
-  out->av.sgid_index = le16(in.sgid_index);
-  out->av.flow_label = le32(in.flow_label);
-  out->av.udp_source_port = le16(in.udp_source_port);
-  out->av.traffic_class = in.traffic_class;
-  out->av.hop_limit = in.hop_limit;
-  out->av.service_level = in.service_level;
 }
 
 // Whether a queue, or the record, lies in the buffer.
@@ -293,7 +237,7 @@ Reply Device::cmd_modify_qp(const std::uint8_t* params) {
   QueuePair* qp = find_qp(from_le(in.qpn));
   if (qp == nullptr) return not_found(offsetof(In, qpn));
   const Status before = qp->attr.status;
-  switch (transport::modify_qp(*qp, ports_, now_ns_, decode(in.attr), mask)) {
+  switch (transport::modify_qp(*qp, ports_, now_ns_, transport::get_attributes(in.attr), mask)) {
     case transport::ModifyResult::kOk:
       break;
     case transport::ModifyResult::kBadState:
@@ -323,7 +267,7 @@ Reply Device::cmd_query_qp(const std::uint8_t* params) {
   if (entry == nullptr) return not_found(offsetof(In, qpn));
   const QueuePair& qp = entry->qp != nullptr ? *entry->qp : *entry->tombstone;
   godwit_qp_info info = {};
-  encode(qp.attr, &info.attr);
+  transport::put_attributes(qp.attr, &info.attr);
   info.attr.sq_psn = le32(qp.req.next);
   info.attr.rq_psn = le32(qp.resp.expected);
   info.ext = le32((qp.mig.stopped ? GODWIT_QP_EXT_STOPPED_MASK : 0) |

@@ -73,6 +73,62 @@ std::uint32_t state_crc(const void* state, std::size_t length) {
   return ~wire::crc32(crc, {bytes + kAt + 4, length - kAt - 4});
 }
 
+QpAttributes get_attributes(const godwit_qp_attr& from) {
+  QpAttributes a;
+  a.status = static_cast<Status>(from.status);
+  a.cur_status = static_cast<Status>(from.cur_status);
+  a.path_mtu = from.path_mtu;
+  a.access = from.access;
+  a.timeout = from.timeout;
+  a.retry_cnt = from.retry_cnt;
+  a.rnr_retry = from.rnr_retry;
+  a.min_rnr_timer = from.min_rnr_timer;
+  a.max_rd_atomic = from.max_rd_atomic;
+  a.max_dest_rd_atomic = from.max_dest_rd_atomic;
+  a.sqd_async_notify = from.sqd_async_notify != 0;
+  a.pkey_index = from_le(from.pkey_index);
+  a.qkey = from_le(from.qkey);
+  a.dest_qpn = from_le(from.dest_qpn);
+  a.sq_psn = from_le(from.sq_psn);
+  a.rq_psn = from_le(from.rq_psn);
+  std::copy_n(from.av.dgid, 16, a.dgid.begin());
+  std::copy_n(from.av.dmac, 6, a.dmac.begin());
+  a.sgid_index = from_le(from.av.sgid_index);
+  a.flow_label = from_le(from.av.flow_label);
+  a.udp_source_port = from_le(from.av.udp_source_port);
+  a.traffic_class = from.av.traffic_class;
+  a.hop_limit = from.av.hop_limit;
+  a.service_level = from.av.service_level;
+  return a;
+}
+
+void put_attributes(const QpAttributes& attr, godwit_qp_attr* to) {
+  to->status = static_cast<std::uint8_t>(attr.status);
+  to->cur_status = to->status;
+  to->path_mtu = attr.path_mtu;
+  to->access = attr.access;
+  to->timeout = attr.timeout;
+  to->retry_cnt = attr.retry_cnt;
+  to->rnr_retry = attr.rnr_retry;
+  to->min_rnr_timer = attr.min_rnr_timer;
+  to->max_rd_atomic = attr.max_rd_atomic;
+  to->max_dest_rd_atomic = attr.max_dest_rd_atomic;
+  to->sqd_async_notify = attr.sqd_async_notify ? 1 : 0;
+  to->pkey_index = le16(attr.pkey_index);
+  to->qkey = le32(attr.qkey);
+  to->dest_qpn = le32(attr.dest_qpn);
+  to->sq_psn = le32(attr.sq_psn);
+  to->rq_psn = le32(attr.rq_psn);
+  std::copy(attr.dgid.begin(), attr.dgid.end(), to->av.dgid);
+  std::copy(attr.dmac.begin(), attr.dmac.end(), to->av.dmac);
+  to->av.sgid_index = le16(attr.sgid_index);
+  to->av.flow_label = le32(attr.flow_label);
+  to->av.udp_source_port = le16(attr.udp_source_port);
+  to->av.traffic_class = attr.traffic_class;
+  to->av.hop_limit = attr.hop_limit;
+  to->av.service_level = attr.service_level;
+}
+
 void save_qp(const Qp& qp, std::uint64_t now_ns, godwit_qp_state* s) {
   const std::uint64_t now = qp.mig.stopped ? qp.mig.stopped_at : now_ns;
   const Requester& req = qp.req;
@@ -87,30 +143,7 @@ void save_qp(const Qp& qp, std::uint64_t now_ns, godwit_qp_state* s) {
   s->ext = static_cast<std::uint8_t>((qp.mig.paused ? GODWIT_QP_EXT_PAUSED_MASK : 0U) |
                                      (qp.mig.resuming ? GODWIT_QP_EXT_RESUMING_MASK : 0U));
   s->qpn = le32(qp.qpn);
-  s->attr.status = static_cast<std::uint8_t>(a.status);
-  s->attr.cur_status = s->attr.status;
-  s->attr.path_mtu = a.path_mtu;
-  s->attr.access = a.access;
-  s->attr.timeout = a.timeout;
-  s->attr.retry_cnt = a.retry_cnt;
-  s->attr.rnr_retry = a.rnr_retry;
-  s->attr.min_rnr_timer = a.min_rnr_timer;
-  s->attr.max_rd_atomic = a.max_rd_atomic;
-  s->attr.max_dest_rd_atomic = a.max_dest_rd_atomic;
-  s->attr.sqd_async_notify = a.sqd_async_notify ? 1 : 0;
-  s->attr.pkey_index = le16(a.pkey_index);
-  s->attr.qkey = le32(a.qkey);
-  s->attr.dest_qpn = le32(a.dest_qpn);
-  s->attr.sq_psn = le32(a.sq_psn);
-  s->attr.rq_psn = le32(a.rq_psn);
-  std::copy(a.dgid.begin(), a.dgid.end(), s->attr.av.dgid);
-  std::copy(a.dmac.begin(), a.dmac.end(), s->attr.av.dmac);
-  s->attr.av.sgid_index = le16(a.sgid_index);
-  s->attr.av.flow_label = le32(a.flow_label);
-  s->attr.av.udp_source_port = le16(a.udp_source_port);
-  s->attr.av.traffic_class = a.traffic_class;
-  s->attr.av.hop_limit = a.hop_limit;
-  s->attr.av.service_level = a.service_level;
+  put_attributes(a, &s->attr);
   put_place(qp.own, &s->own);
 
   s->sq_consumer = le32(req.consumer);
@@ -208,29 +241,7 @@ const char* load_qp(Qp& target, std::uint64_t now, const godwit_qp_state& s) {
   if (s.attr.status > GODWIT_QP_STATUS_ERROR || s.attr.status == GODWIT_QP_STATUS_SQE) {
     return "unknown QP state";
   }
-  a.status = static_cast<Status>(s.attr.status);
-  a.path_mtu = s.attr.path_mtu;
-  a.access = s.attr.access;
-  a.timeout = s.attr.timeout;
-  a.retry_cnt = s.attr.retry_cnt;
-  a.rnr_retry = s.attr.rnr_retry;
-  a.min_rnr_timer = s.attr.min_rnr_timer;
-  a.max_rd_atomic = s.attr.max_rd_atomic;
-  a.max_dest_rd_atomic = s.attr.max_dest_rd_atomic;
-  a.sqd_async_notify = s.attr.sqd_async_notify != 0;
-  a.pkey_index = from_le(s.attr.pkey_index);
-  a.qkey = from_le(s.attr.qkey);
-  a.dest_qpn = from_le(s.attr.dest_qpn);
-  a.sq_psn = from_le(s.attr.sq_psn);
-  a.rq_psn = from_le(s.attr.rq_psn);
-  std::copy_n(s.attr.av.dgid, 16, a.dgid.begin());
-  std::copy_n(s.attr.av.dmac, 6, a.dmac.begin());
-  a.sgid_index = from_le(s.attr.av.sgid_index);
-  a.flow_label = from_le(s.attr.av.flow_label);
-  a.udp_source_port = from_le(s.attr.av.udp_source_port);
-  a.traffic_class = s.attr.av.traffic_class;
-  a.hop_limit = s.attr.av.hop_limit;
-  a.service_level = s.attr.av.service_level;
+  a = get_attributes(s.attr);
   const bool connected = a.status >= Status::kRtr && a.status <= Status::kSqd;
   if (!reserved_zero(s)) return "reserved fields are not zero";
   if (a.timeout > 31 || a.retry_cnt > 7 || a.rnr_retry > 7 || a.min_rnr_timer > 31 ||
