@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <cstring>
 
-#include "device/device.h"
-#include "wire/endian.h"
+#include "device/commands.h"
 #include "transport/snapshot.h"
+#include "wire/endian.h"
 
 namespace godwit::device {
 
@@ -21,25 +21,10 @@ namespace {
 
 constexpr std::uint64_t kMillisecond = 1'000'000;
 
-Reply bad(std::size_t detail) { return Reply::fail(GODWIT_CMD_STATUS_BAD_PARAMETER, detail); }
-Reply not_found(std::size_t detail) { return Reply::fail(GODWIT_CMD_STATUS_NOT_FOUND, detail); }
-Reply bad_state(std::size_t detail = 0) {
-  return Reply::fail(GODWIT_CMD_STATUS_BAD_STATE, detail);
-}
-
-template <typename T>
-T copy(const std::uint8_t* params) {
-  T in;
-  std::memcpy(&in, params, sizeof(in));
-  return in;
-}
-
 Reply counted(std::uint32_t n) {
   godwit_result_count result = {};
   result.count = le32(n);
-  Reply reply;
-  std::memcpy(reply.result.data(), &result, sizeof(result));
-  return reply;
+  return reply_with(result);
 }
 
 bool connected(const QueuePair& qp) {

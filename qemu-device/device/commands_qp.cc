@@ -4,7 +4,7 @@
 #include <cstring>
 #include <vector>
 
-#include "device/device.h"
+#include "device/commands.h"
 #include "transport/snapshot.h"
 #include "wire/endian.h"
 
@@ -18,16 +18,6 @@ using resources::ProtectionDomain;
 using transport::Status;
 
 namespace {
-
-Reply bad(std::size_t detail) { return Reply::fail(GODWIT_CMD_STATUS_BAD_PARAMETER, detail); }
-Reply not_found(std::size_t detail) { return Reply::fail(GODWIT_CMD_STATUS_NOT_FOUND, detail); }
-
-template <typename T>
-T copy(const std::uint8_t* params) {
-  T in;
-  std::memcpy(&in, params, sizeof(in));
-  return in;
-}
 
 // Whether a queue, or the record, lies in the buffer.
 bool inside(std::uint32_t offset, std::uint64_t bytes, std::uint64_t length) {
@@ -145,14 +135,9 @@ Reply Device::check_qpn(const godwit_create_qp& in, std::uint32_t* qpn) {
 
 Reply Device::cmd_create_qp(const std::uint8_t* params) {
   using In = godwit_create_qp;
-  const auto mailbox = copy<godwit_cmd_mailbox>(params);
-  if (from_le(mailbox.addr) % 64 != 0) return bad(offsetof(godwit_cmd_mailbox, addr));
-  if (from_le(mailbox.length) < sizeof(In)) return bad(offsetof(godwit_cmd_mailbox, length));
-  if (from_le(mailbox.reserved_60) != 0) return bad(offsetof(godwit_cmd_mailbox, reserved_60));
   In in;
-  if (!read(from_le(mailbox.addr), &in, sizeof(in))) {
-    return Reply::fail(GODWIT_CMD_STATUS_DMA_ERROR);
-  }
+  const Reply got = read_mailbox(copy<godwit_cmd_mailbox>(params), &in, sizeof(in));
+  if (!got.ok()) return got;
   const Reply checked = check_create_qp(in);
   if (!checked.ok()) return checked;
   const std::uint32_t uctx = from_le(in.uctx);
@@ -208,22 +193,15 @@ Reply Device::cmd_create_qp(const std::uint8_t* params) {
 
   godwit_result_qpn result = {};
   result.qpn = le32(qpn);
-  Reply reply;
-  std::memcpy(reply.result.data(), &result, sizeof(result));
-  return reply;
+  return reply_with(result);
 }
 
 Reply Device::cmd_modify_qp(const std::uint8_t* params) {
   using In = godwit_modify_qp;
-  const auto mailbox = copy<godwit_cmd_mailbox>(params);
   constexpr std::uint32_t kMask = (GODWIT_QP_ATTR_CUR_STATUS << 1) - 1;
-  if (from_le(mailbox.addr) % 64 != 0) return bad(offsetof(godwit_cmd_mailbox, addr));
-  if (from_le(mailbox.length) < sizeof(In)) return bad(offsetof(godwit_cmd_mailbox, length));
-  if (from_le(mailbox.reserved_60) != 0) return bad(offsetof(godwit_cmd_mailbox, reserved_60));
   In in;
-  if (!read(from_le(mailbox.addr), &in, sizeof(in))) {
-    return Reply::fail(GODWIT_CMD_STATUS_DMA_ERROR);
-  }
+  const Reply got = read_mailbox(copy<godwit_cmd_mailbox>(params), &in, sizeof(in));
+  if (!got.ok()) return got;
   const std::uint32_t mask = from_le(in.mask);
   if ((mask & ~kMask) != 0) return bad(offsetof(In, mask));
   if (in.attr.status > GODWIT_QP_STATUS_ERROR) return bad(offsetof(In, attr.status));
@@ -241,7 +219,7 @@ Reply Device::cmd_modify_qp(const std::uint8_t* params) {
     case transport::ModifyResult::kOk:
       break;
     case transport::ModifyResult::kBadState:
-      return Reply::fail(GODWIT_CMD_STATUS_BAD_STATE, offsetof(In, attr.status));
+      return bad_state(offsetof(In, attr.status));
     case transport::ModifyResult::kBadParameter:
       return bad(offsetof(In, attr));
   }

@@ -223,6 +223,7 @@ class Device final : public resources::Dma,
   Reply cmd_query_counters(const std::uint8_t* params);
   Reply cmd_set_eth_rings(const std::uint8_t* params);
   Reply cmd_set_eth_filter(const std::uint8_t* params);
+  Reply read_mailbox(const godwit_cmd_mailbox& mailbox, void* to, std::size_t length);
   Reply write_mailbox(const godwit_cmd_mailbox& mailbox, const void* from, std::size_t length);
 
   // commands_objects.cc
