@@ -9,8 +9,6 @@
 
 #include "verbs.h"
 
-#define GODWIT_NO_RQ	255
-
 /* ------------------------------------------------ events */
 
 void godwit_qp_raise_async(struct godwit_qp *qp, enum ib_event_type type)

@@ -79,7 +79,7 @@ Reply Device::check_create_qp(const godwit_create_qp& in) {
   if (from_le(in.max_inline) > sq_stride - sizeof(godwit_send_wqe)) {
     return bad(offsetof(In, max_inline));
   }
-  const bool has_rq = in.log2_rq_depth != kNoReceiveQueue;
+  const bool has_rq = in.log2_rq_depth != GODWIT_NO_RQ;
   std::uint64_t rq_bytes = 0;
   if (has_rq) {
     if (in.log2_rq_depth > 15 || 1u << in.log2_rq_depth > config_.max_qp_wr) {

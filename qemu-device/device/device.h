@@ -42,7 +42,6 @@ inline constexpr std::uint32_t kMacFilters = 256;
 inline constexpr std::uint32_t kMaxReservations = 4096;
 inline constexpr std::uint32_t kMaxReservationsPerCommand = 1024;
 inline constexpr std::uint32_t kNumberMask = 0xffffff;  // PDs, CQs, QPs
-inline constexpr std::uint32_t kNoReceiveQueue = 255;
 inline constexpr std::uint32_t kFirstQpn = 2;  // 0 and 1 are the port's own
 inline constexpr std::uint32_t kLastQpn = 0xfffffe;
 inline constexpr std::uint32_t kMaxLog2CommandDepth = 8;

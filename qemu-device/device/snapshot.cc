@@ -375,7 +375,7 @@ struct Device::Snapshot {
         (ttl != GODWIT_NO_DEADLINE && !m.tombstone) || waiting != qp.restore ||
         (m.unloaded && m.loaded) || (m.loaded && !m.stopped) || (m.redirects && !m.tombstone) ||
         (m.tombstone && (!m.stopped || waiting)) || qp.log2_sq_depth > 15 ||
-        (qp.log2_rq_depth > 15 && qp.log2_rq_depth != kNoReceiveQueue)) {
+        (qp.log2_rq_depth > 15 && qp.has_rq())) {
       return false;
     }
     transport::Qp loaded;

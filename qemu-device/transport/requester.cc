@@ -563,7 +563,7 @@ bool flushed(const Context& c) {
   const Qp& qp = c.qp;
   const auto sends = static_cast<std::uint16_t>(qp.req.consumer - qp.mig.stop_sq);
   if (posted(qp.req, 0) && sends < 1U << qp.log2_sq_depth) return false;
-  if (qp.log2_rq_depth == 255) return true;
+  if (!qp.has_rq()) return true;
   const auto receives = static_cast<std::uint16_t>(qp.resp.rq_consumer - qp.mig.stop_rq);
   RecvRequest recv;
   return receives >= 1U << qp.log2_rq_depth ||
@@ -574,7 +574,7 @@ bool flush(const Context& c, unsigned* budget) {
   Qp& qp = c.qp;
   Requester& req = qp.req;
   // Half for each queue, so that neither waits for the other to be empty.
-  unsigned sends = qp.log2_rq_depth == 255 ? *budget : *budget / 2;
+  unsigned sends = qp.has_rq() ? *budget / 2 : *budget;
   bool more = false;
   while (posted(req, 0)) {
     more = sends == 0;
@@ -596,7 +596,7 @@ bool flush(const Context& c, unsigned* budget) {
     if (completion.fault == Fault::kFlushed) c.count(GODWIT_COUNTER_REQ_CQE_FLUSH_ERROR);
     if (!c.ports.queues.complete_send(qp, completion)) return true;
   }
-  while (qp.log2_rq_depth != 255) {
+  while (qp.has_rq()) {
     RecvRequest request;
     if (c.ports.queues.fetch_recv(qp, qp.resp.rq_consumer, &request) == Fetch::kEmpty) break;
     if (*budget == 0) return true;

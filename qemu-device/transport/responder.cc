@@ -72,7 +72,7 @@ bool take_receive(const Context& c) {
   Qp& qp = c.qp;
   Responder& resp = qp.resp;
   if (resp.recv_cached) return true;
-  if (qp.log2_rq_depth == 255) {
+  if (!qp.has_rq()) {
     refuse(c, Fault::kInvalidRequest);
     return false;
   }
