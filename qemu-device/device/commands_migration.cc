@@ -27,10 +27,6 @@ Reply counted(std::uint32_t n) {
   return reply_with(result);
 }
 
-bool connected(const QueuePair& qp) {
-  return qp.attr.status >= Status::kRtr && qp.attr.status <= Status::kSqe;
-}
-
 }  // namespace
 
 Reply Device::scope_qps(std::uint32_t scope, std::uint32_t number,
@@ -208,7 +204,7 @@ Reply Device::load_qp(const godwit_cmd_state& in) {
       loaded.attr.max_dest_rd_atomic > config_.max_rd_atomic) {
     return refused;
   }
-  if (loaded.receives() || loaded.attr.status == Status::kSqe) {
+  if (loaded.connected()) {
     const transport::GidEntry* entry =
         sgid_index <= UINT16_MAX ? gid(static_cast<std::uint16_t>(sgid_index)) : nullptr;
     if (entry == nullptr || entry->ipv4 != loaded.own_ipv4) return bad(offsetof(In, sgid_index));
@@ -317,7 +313,7 @@ Reply Device::resume_one(QueuePair& qp, std::uint32_t attempt, bool local) {
   std::uint16_t producer = 0;
   const bool known = read_sq_producer(qp, &producer);
   const transport::QpAttributes before = qp.attr;
-  if (local && qp.loopback && connected(qp)) {
+  if (local && qp.loopback && qp.connected()) {
     qp.attr.dgid = qp.own.gid;
     qp.attr.dmac = qp.own.mac;
   }
@@ -361,7 +357,7 @@ Reply Device::cmd_resume(const std::uint8_t* params) {
   for (QueuePair* qp : qps) {
     const Reply checked = check_resume(*qp);
     if (!checked.ok()) return checked;
-    if (connected(*qp) && qp->mig.own_epoch > UINT32_MAX - attempt) {
+    if (qp->connected() && qp->mig.own_epoch > UINT32_MAX - attempt) {
       return Reply::fail(GODWIT_CMD_STATUS_BAD_EPOCH, offsetof(In, attempt));
     }
   }

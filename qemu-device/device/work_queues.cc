@@ -236,7 +236,7 @@ void Device::post_sq(QueuePair& qp, std::uint16_t producer) {
   const auto posted = static_cast<std::uint16_t>(producer - qp.req.consumer);
   const auto known = static_cast<std::uint16_t>(qp.req.producer - qp.req.consumer);
   if (posted > qp.sq_depth() || posted < known) return;
-  transport::on_send_posted(qp, ports_, now_ns_, producer);
+  transport::on_send_posted(qp, producer);
 }
 
 }  // namespace godwit::device

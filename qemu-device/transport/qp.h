@@ -205,9 +205,9 @@ struct Qp {
 
   [[nodiscard]] std::uint32_t mtu() const { return 128U << attr.path_mtu; }
   [[nodiscard]] bool has_rq() const { return log2_rq_depth != GODWIT_NO_RQ; }
-  [[nodiscard]] bool receives() const {
-    return attr.status == Status::kRtr || attr.status == Status::kRts ||
-           attr.status == Status::kSqd || attr.status == Status::kSqe;
+  // It has a peer, whose packets it takes.
+  [[nodiscard]] bool connected() const {
+    return attr.status >= Status::kRtr && attr.status <= Status::kSqe;
   }
 };
 

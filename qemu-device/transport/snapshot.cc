@@ -135,10 +135,6 @@ void save_migration(const Qp& qp, godwit_qp_state* s) {
   for (std::uint32_t i = 0; i < qp.mig.place_count; ++i) put_place(qp.mig.places[i], &s->places[i]);
 }
 
-bool connected(const Qp& qp) {
-  return qp.attr.status >= Status::kRtr && qp.attr.status <= Status::kSqd;
-}
-
 // Null, or what is wrong. The attributes come first: the others go by them.
 const char* load_attributes(Qp& qp, const godwit_qp_state& s) {
   // SQ Error is for UC and UD.
@@ -150,13 +146,13 @@ const char* load_attributes(Qp& qp, const godwit_qp_state& s) {
   if (!reserved_zero(s)) return "reserved fields are not zero";
   if (a.timeout > 31 || a.retry_cnt > 7 || a.rnr_retry > 7 || a.min_rnr_timer > 31 ||
       a.max_rd_atomic > kMaxSlots || a.max_dest_rd_atomic > kMaxSlots || a.path_mtu > 5 ||
-      (connected(qp) && a.path_mtu == 0) || a.pkey_index != 0 || a.dest_qpn > 0xffffff ||
+      (qp.connected() && a.path_mtu == 0) || a.pkey_index != 0 || a.dest_qpn > 0xffffff ||
       a.sq_psn > 0xffffff || a.rq_psn > 0xffffff || a.flow_label > 0xfffff) {
     return "QP attributes out of range";
   }
   qp.own = get_place(s.own);
   qp.own_ipv4 = is_ipv4(qp.own.gid);
-  if (connected(qp) && is_ipv4(a.dgid) != qp.own_ipv4) return "GIDs of two kinds";
+  if (qp.connected() && is_ipv4(a.dgid) != qp.own_ipv4) return "GIDs of two kinds";
   return nullptr;
 }
 
@@ -202,7 +198,7 @@ const char* load_requester(Qp& qp, std::uint64_t now, const godwit_qp_state& s) 
       !deadline_of(s.resume_timer_ns, now, &qp.mig.resume_deadline)) {
     return "timer out of range";
   }
-  if (!connected(qp)) {
+  if (!qp.connected()) {
     req.ack_deadline = req.rnr_deadline = kOff;
     qp.mig.pause_deadline = qp.mig.resume_deadline = kOff;
   }
@@ -279,16 +275,16 @@ const char* load_migration(Qp& qp, std::uint64_t now, const godwit_qp_state& s) 
   mig.peer_extended = s.peer_extended != 0;
   mig.entered_rtr = (s.entered & 1) != 0;
   mig.entered_rts = (s.entered & 2) != 0;
-  if ((connected(qp) && !mig.entered_rtr) ||
-      (connected(qp) && qp.attr.status != Status::kRtr && !mig.entered_rts)) {
+  if ((qp.connected() && !mig.entered_rtr) ||
+      (qp.connected() && qp.attr.status != Status::kRtr && !mig.entered_rts)) {
     return "QP state that was never entered";
   }
   if (s.place_count > kMaxPlaces) return "too many places";
   mig.place_count = s.place_count;
   for (std::uint32_t i = 0; i < mig.place_count; ++i) mig.places[i] = get_place(s.places[i]);
   mig.resume_epoch = from_le(s.resume_epoch);
-  mig.paused = connected(qp) && (s.ext & GODWIT_QP_EXT_PAUSED_MASK) != 0;
-  mig.resuming = connected(qp) && (s.ext & GODWIT_QP_EXT_RESUMING_MASK) != 0;
+  mig.paused = qp.connected() && (s.ext & GODWIT_QP_EXT_PAUSED_MASK) != 0;
+  mig.resuming = qp.connected() && (s.ext & GODWIT_QP_EXT_RESUMING_MASK) != 0;
   mig.resume_interval = 100 * kMillisecond;
   mig.stopped = true;
   mig.stopped_at = now;
