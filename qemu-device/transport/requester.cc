@@ -212,7 +212,7 @@ void on_ack(const Context& c, const wire::Packet& packet) {
   }
   if (!psn_in(psn, req.una, req.high)) return;  // a ghost of an earlier request
   leave_pause(c);
-  const std::uint8_t kind = syndrome >> 5;
+  const std::uint8_t kind = syndrome >> 5;  // 0: ACK, 1: RNR NAK, 3: NAK
   const wire::Psn before = req.una;
   const bool whole = acknowledge_before(c, kind == 0 ? psn_add(psn, 1) : psn);
   if (qp.attr.status == Status::kError) return;
