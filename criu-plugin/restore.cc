@@ -232,22 +232,15 @@ int inject_events(const Restore& restore) {
     const auto* cq = by_user_handle(restore.image, GODWIT_RECORD_CQ, saved.user_handle());
     if (!cq) continue;
     godwit_event_in in = {.what = GODWIT_EVENT_INJECT | GODWIT_EVENT_COMP, .event_type = 0};
-    if (int ret = event(fd, EventObject::kCq, cq->handle(), in))
+    if (int ret = event(fd, GODWIT_RECORD_CQ, cq->handle(), in))
       return failed("cannot give back a completion event", ret);
   }
   for (const auto& saved : restore.image.async_events()) {
     godwit_event_in in = {.what = GODWIT_EVENT_INJECT, .event_type = saved.type()};
-    EventObject object = EventObject::kPort;
-    const image::Object* owner = nullptr;
-    if (saved.type() == 0) {
-      object = EventObject::kCq;
-      owner = by_user_handle(restore.image, GODWIT_RECORD_CQ, saved.element());
-    } else if (saved.type() <= 7 || saved.type() == 16) {
-      object = EventObject::kQp;
-      owner = by_user_handle(restore.image, GODWIT_RECORD_QP, saved.element());
-    }
-    if (object != EventObject::kPort && !owner) continue;
-    if (int ret = event(fd, object, owner ? owner->handle() : 0, in))
+    const std::uint32_t owner = event_owner(saved.type());
+    const auto* object = owner ? by_user_handle(restore.image, owner, saved.element()) : nullptr;
+    if (owner && !object) continue;
+    if (int ret = event(fd, owner, object ? object->handle() : 0, in))
       return failed("cannot give back an asynchronous event", ret);
   }
   return 0;
