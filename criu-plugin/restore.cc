@@ -276,11 +276,8 @@ int restore_context(std::size_t index) {
 // -1: not ours.
 int context_of_file(std::uint32_t id) {
   for (int i = 0; i < g_image.contexts_size(); i++) {
-    const auto& context = g_image.contexts(i);
-    if (context.has_file() && context.file().id() == id) return i;
-    if (context.has_async() && context.async().id() == id) return i;
-    for (const auto& channel : context.channels())
-      if (channel.has_file() && channel.file().id() == id) return i;
+    for (const image::File* file : files_of(g_image.contexts(i)))
+      if (file->id() == id) return i;
   }
   return -1;
 }
@@ -400,16 +397,13 @@ int begin_restore() {
     godwit_error("GODWIT_ATTEMPT is not a number from 1 to 1000000: %s", getenv("GODWIT_ATTEMPT"));
     return -1;
   }
-  std::vector<image::File> files;
+  std::vector<const image::File*> files;
   for (const auto& context : g_image.contexts()) {
     if (!context.has_file()) {
       godwit_error("%s is incomplete: the dump did not finish", kImageName);
       return -1;
     }
-    files.push_back(context.file());
-    if (context.has_async()) files.push_back(context.async());
-    for (const auto& channel : context.channels())
-      if (channel.has_file()) files.push_back(channel.file());
+    for (const image::File* file : files_of(context)) files.push_back(file);
   }
   const std::size_t contexts = static_cast<std::size_t>(g_image.contexts_size());
   const std::size_t bytes =
@@ -420,7 +414,7 @@ int begin_restore() {
   g_shared->contexts = contexts;
   g_shared->files = files.size();
   for (std::size_t i = 0; i < files.size(); i++)
-    shared_files()[i] = {.id = files[i].id(), .flags = files[i].flags(), .store = 0};
+    shared_files()[i] = {.id = files[i]->id(), .flags = files[i]->flags(), .store = 0};
   pthread_mutexattr_t attributes;
   pthread_mutexattr_init(&attributes);
   pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
