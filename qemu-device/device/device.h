@@ -156,6 +156,7 @@ class Device final : public resources::Dma,
     std::uint64_t deadline_ns = 0;
   };
 
+  // A doorbell that comes as two stores of 32 bits: who has no store of 64 may do so.
   struct HalfDoorbell {
     std::uint32_t offset = UINT32_MAX;  // of the low half that is waiting for its high one
     std::uint32_t low = 0;
