@@ -204,6 +204,10 @@ struct Qp {
   QpStatistics stats;
 
   [[nodiscard]] std::uint32_t mtu() const { return 128U << attr.path_mtu; }
+  // Packets of so many bytes of payload.
+  [[nodiscard]] std::uint32_t packets(std::uint32_t length) const {
+    return length == 0 ? 1 : (length - 1) / mtu() + 1;
+  }
   [[nodiscard]] bool has_rq() const { return log2_rq_depth != GODWIT_NO_RQ; }
   // It has a peer, whose packets it takes.
   [[nodiscard]] bool connected() const {

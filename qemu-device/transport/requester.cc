@@ -35,11 +35,6 @@ Inflight& at(Requester& req, std::uint32_t offset) {
   return req.inflight[(req.inflight_head + offset) % kMaxInflight];
 }
 
-std::uint32_t packets_of(const Qp& qp, WrOpcode opcode, std::uint32_t length) {
-  if (opcode == WrOpcode::kCompareSwap || opcode == WrOpcode::kFetchAdd) return 1;
-  return length == 0 ? 1 : (length - 1) / qp.mtu() + 1;
-}
-
 wire::Psn end_psn(Requester& req) {
   if (req.inflight_count == 0) return req.first_psn;
   const Inflight& last = at(req, req.inflight_count - 1);
@@ -77,7 +72,7 @@ Fault learn(const Context& c, std::uint32_t offset, CachedSend* cache) {
   const SendRequest& r = cache->request;
   Inflight entry;
   entry.first_psn = end_psn(req);
-  entry.packets = packets_of(c.qp, r.opcode, r.length);
+  entry.packets = c.qp.packets(r.length);
   entry.length = r.length;
   entry.opcode = r.opcode;
   entry.signaled = r.signaled;

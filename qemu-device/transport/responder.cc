@@ -240,7 +240,7 @@ void on_read(const Context& c, const wire::Packet& packet) {
   }
   end_message(c);
   slot->first_psn = slot->next_psn = h.psn;
-  slot->packets = h.length == 0 ? 1 : (h.length - 1) / qp.mtu() + 1;
+  slot->packets = qp.packets(h.length);
   slot->opcode = h.opcode;
   slot->in_progress = true;
   slot->rkey = h.rkey;

@@ -253,9 +253,9 @@ const char* load_responder(Qp& qp, const godwit_qp_state& s) {
     slot.next_psn = from_le(from.next_psn);
     const bool read = slot.opcode == wire::kReadRequest;
     const bool atomic = slot.opcode == wire::kCompareSwap || slot.opcode == wire::kFetchAdd;
-    const std::uint64_t want =
-        atomic || slot.length == 0 ? 1 : (slot.length - 1) / std::max(qp.mtu(), 1U) + 1;
-    if ((!read && !atomic) || slot.length > GODWIT_MAX_MESSAGE || slot.packets != want ||
+    const auto length = static_cast<std::uint32_t>(slot.length);
+    if ((!read && !atomic) || slot.length > GODWIT_MAX_MESSAGE ||
+        slot.packets != (atomic ? 1 : qp.packets(length)) ||
         slot.first_psn > wire::kPsnMask || slot.next_psn > wire::kPsnMask ||
         slot.msn > wire::kPsnMask ||
         (slot.in_progress && psn_distance(slot.next_psn, slot.first_psn) >= slot.packets)) {
