@@ -371,7 +371,7 @@ struct godwit_create_qp {
 	godwit_le32 record_offset;		/* of struct godwit_qp_record, 64-byte aligned */
 	godwit_u8 type;				/* GODWIT_QP_TYPE_* */
 	godwit_u8 log2_sq_depth;		/* WQEs */
-	godwit_u8 log2_rq_depth;		/* WQEs; 255: no receive queue */
+	godwit_u8 log2_rq_depth;		/* WQEs; 255 (GODWIT_NO_RQ): no receive queue */
 	godwit_u8 log2_sq_stride;		/* bytes, 6 to 9 */
 	godwit_u8 log2_rq_stride;		/* bytes, 5 to 9 */
 	godwit_u8 max_send_sge;

@@ -73,6 +73,7 @@ struct godwit_srq_record {
 #define GODWIT_MAX_INLINE		448
 #define GODWIT_SEND_WQE_STRIDE_MAX	512
 #define GODWIT_RECV_WQE_STRIDE_MAX	512
+#define GODWIT_NO_RQ			255	/* log2 of the depth of a receive queue that is not there */
 #define GODWIT_MAX_MESSAGE		0x40000000	/* bytes: 1 GiB */
 
 struct godwit_sge {

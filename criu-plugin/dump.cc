@@ -286,7 +286,7 @@ int drain_channel(const Frozen& frozen, int fd, std::uint64_t cookie) {
     image::Object* cq = object_by_user_handle(frozen.image, GODWIT_RECORD_CQ, event.cq_handle);
     if (!cq) continue;  // destroyed meanwhile
     godwit_event_in note = {.what = GODWIT_EVENT_NOTE | GODWIT_EVENT_COMP, .event_type = 0};
-    if (int ret = criu::event(frozen.context.get(), EventObject::kCq, cq->handle(), note))
+    if (int ret = criu::event(frozen.context.get(), GODWIT_RECORD_CQ, cq->handle(), note))
       return ret;
     cq->set_comp_events(cq->comp_events() - 1);
     auto* saved = frozen.image->add_comp_events();
@@ -296,46 +296,20 @@ int drain_channel(const Frozen& frozen, int fd, std::uint64_t cookie) {
   return 0;
 }
 
-struct EventClass {
-  EventObject object;
-  std::uint32_t record;
-};
-
-EventClass class_of(std::uint32_t event_type) {
-  switch (event_type) {
-    case 0:
-      return {EventObject::kCq, GODWIT_RECORD_CQ};  // CQ error
-    case 1:
-    case 2:
-    case 3:
-    case 4:
-    case 5:
-    case 6:
-    case 7:  // QP errors, path, drained
-    case 16:
-      return {EventObject::kQp, GODWIT_RECORD_QP};  // last WQE
-    case 14:
-    case 15:
-      return {EventObject::kSrq, GODWIT_RECORD_SRQ};
-    default:
-      return {EventObject::kPort, 0};  // device and port
-  }
-}
-
 int drain_async(const Frozen& frozen, int fd) {
   ib_uverbs_async_event_desc event;
   while (readable(fd)) {
     if (read(fd, &event, sizeof(event)) != sizeof(event)) return -EIO;
-    EventClass which = class_of(event.event_type);
+    const std::uint32_t owner = event_owner(event.event_type);
     godwit_event_in note = {.what = GODWIT_EVENT_NOTE, .event_type = event.event_type};
     std::uint32_t handle = 0;
-    if (which.object != EventObject::kPort) {
-      image::Object* object = object_by_user_handle(frozen.image, which.record, event.element);
+    if (owner) {
+      image::Object* object = object_by_user_handle(frozen.image, owner, event.element);
       if (!object) continue;
       handle = object->handle();
       object->set_async_events(object->async_events() - 1);
     }
-    if (int ret = criu::event(frozen.context.get(), which.object, handle, note)) return ret;
+    if (int ret = criu::event(frozen.context.get(), owner, handle, note)) return ret;
     auto* saved = frozen.image->add_async_events();
     saved->set_element(event.element);
     saved->set_type(event.event_type);

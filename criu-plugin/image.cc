@@ -137,16 +137,13 @@ std::string check_image(const image::Image& image) {
   if (image.move() == 0) return "image without a move id";
   std::set<std::uint32_t> pages, ids;
   std::size_t events = 0;
-  auto unique_id = [&](const image::File& file) { return ids.insert(file.id()).second; };
   for (const auto& context : image.contexts()) {
     if (!pages.insert(context.doorbell_page()).second) return "two contexts with one doorbell page";
     if (context.path().empty() || context.path().front() != '/' ||
         context.path().find('\0') != std::string::npos)
       return "context without the path of its device node";
-    if (context.has_file() && !unique_id(context.file())) return "file id used twice";
-    if (context.has_async() && !unique_id(context.async())) return "file id used twice";
-    for (const auto& channel : context.channels())
-      if (channel.has_file() && !unique_id(channel.file())) return "file id used twice";
+    for (const image::File* file : files_of(context))
+      if (!ids.insert(file->id()).second) return "file id used twice";
     if (std::string error = check_objects(context); !error.empty()) return error;
     events += static_cast<std::size_t>(context.comp_events_size() + context.async_events_size());
   }
@@ -155,6 +152,15 @@ std::string check_image(const image::Image& image) {
 }
 
 }  // namespace
+
+std::vector<const image::File*> files_of(const image::Context& context) {
+  std::vector<const image::File*> files;
+  if (context.has_file()) files.push_back(&context.file());
+  if (context.has_async()) files.push_back(&context.async());
+  for (const auto& channel : context.channels())
+    if (channel.has_file()) files.push_back(&channel.file());
+  return files;
+}
 
 const char* object_name(std::uint32_t type) {
   switch (type) {

@@ -37,6 +37,9 @@ godwit_record to_record(const image::Object& object);
 void to_context(const std::vector<godwit_record>& records,
                 const std::vector<std::uint8_t>& state_area, image::Context* context);
 
+// Those descriptors of a context that CRIU has dumped.
+std::vector<const image::File*> files_of(const image::Context& context);
+
 const char* object_name(std::uint32_t type);
 
 }  // namespace godwit::criu

@@ -232,22 +232,15 @@ int inject_events(const Restore& restore) {
     const auto* cq = by_user_handle(restore.image, GODWIT_RECORD_CQ, saved.user_handle());
     if (!cq) continue;
     godwit_event_in in = {.what = GODWIT_EVENT_INJECT | GODWIT_EVENT_COMP, .event_type = 0};
-    if (int ret = event(fd, EventObject::kCq, cq->handle(), in))
+    if (int ret = event(fd, GODWIT_RECORD_CQ, cq->handle(), in))
       return failed("cannot give back a completion event", ret);
   }
   for (const auto& saved : restore.image.async_events()) {
     godwit_event_in in = {.what = GODWIT_EVENT_INJECT, .event_type = saved.type()};
-    EventObject object = EventObject::kPort;
-    const image::Object* owner = nullptr;
-    if (saved.type() == 0) {
-      object = EventObject::kCq;
-      owner = by_user_handle(restore.image, GODWIT_RECORD_CQ, saved.element());
-    } else if (saved.type() <= 7 || saved.type() == 16) {
-      object = EventObject::kQp;
-      owner = by_user_handle(restore.image, GODWIT_RECORD_QP, saved.element());
-    }
-    if (object != EventObject::kPort && !owner) continue;
-    if (int ret = event(fd, object, owner ? owner->handle() : 0, in))
+    const std::uint32_t owner = event_owner(saved.type());
+    const auto* object = owner ? by_user_handle(restore.image, owner, saved.element()) : nullptr;
+    if (owner && !object) continue;
+    if (int ret = event(fd, owner, object ? object->handle() : 0, in))
       return failed("cannot give back an asynchronous event", ret);
   }
   return 0;
@@ -283,11 +276,8 @@ int restore_context(std::size_t index) {
 // -1: not ours.
 int context_of_file(std::uint32_t id) {
   for (int i = 0; i < g_image.contexts_size(); i++) {
-    const auto& context = g_image.contexts(i);
-    if (context.has_file() && context.file().id() == id) return i;
-    if (context.has_async() && context.async().id() == id) return i;
-    for (const auto& channel : context.channels())
-      if (channel.has_file() && channel.file().id() == id) return i;
+    for (const image::File* file : files_of(g_image.contexts(i)))
+      if (file->id() == id) return i;
   }
   return -1;
 }
@@ -407,16 +397,13 @@ int begin_restore() {
     godwit_error("GODWIT_ATTEMPT is not a number from 1 to 1000000: %s", getenv("GODWIT_ATTEMPT"));
     return -1;
   }
-  std::vector<image::File> files;
+  std::vector<const image::File*> files;
   for (const auto& context : g_image.contexts()) {
     if (!context.has_file()) {
       godwit_error("%s is incomplete: the dump did not finish", kImageName);
       return -1;
     }
-    files.push_back(context.file());
-    if (context.has_async()) files.push_back(context.async());
-    for (const auto& channel : context.channels())
-      if (channel.has_file()) files.push_back(channel.file());
+    for (const image::File* file : files_of(context)) files.push_back(file);
   }
   const std::size_t contexts = static_cast<std::size_t>(g_image.contexts_size());
   const std::size_t bytes =
@@ -427,7 +414,7 @@ int begin_restore() {
   g_shared->contexts = contexts;
   g_shared->files = files.size();
   for (std::size_t i = 0; i < files.size(); i++)
-    shared_files()[i] = {.id = files[i].id(), .flags = files[i].flags(), .store = 0};
+    shared_files()[i] = {.id = files[i]->id(), .flags = files[i]->flags(), .store = 0};
   pthread_mutexattr_t attributes;
   pthread_mutexattr_init(&attributes);
   pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);

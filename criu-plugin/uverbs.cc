@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <rdma/ib_user_ioctl_cmds.h>
+#include <infiniband/verbs.h>
 #include <rdma/ib_user_ioctl_verbs.h>
 #include <rdma/ib_user_verbs.h>
 #include <rdma/rdma_user_ioctl.h>
@@ -216,21 +217,32 @@ int identify(int context, int event_fd, godwit_identify_out* out) {
   return -ENOENT;
 }
 
-int event(int context, EventObject object, std::uint32_t handle, const godwit_event_in& in) {
-  Command command(GODWIT_OBJECT_CR, GODWIT_METHOD_CR_EVENT);
-  switch (object) {
-    case EventObject::kPort:
-      break;
-    case EventObject::kCq:
-      command.object(GODWIT_ATTR_CQ, handle);
-      break;
-    case EventObject::kQp:
-      command.object(GODWIT_ATTR_QP, handle);
-      break;
-    case EventObject::kSrq:
-      command.object(GODWIT_ATTR_SRQ, handle);
-      break;
+std::uint32_t event_owner(std::uint32_t event_type) {
+  switch (event_type) {
+    case IBV_EVENT_CQ_ERR:
+      return GODWIT_RECORD_CQ;
+    case IBV_EVENT_QP_FATAL:
+    case IBV_EVENT_QP_REQ_ERR:
+    case IBV_EVENT_QP_ACCESS_ERR:
+    case IBV_EVENT_COMM_EST:
+    case IBV_EVENT_SQ_DRAINED:
+    case IBV_EVENT_PATH_MIG:
+    case IBV_EVENT_PATH_MIG_ERR:
+    case IBV_EVENT_QP_LAST_WQE_REACHED:
+      return GODWIT_RECORD_QP;
+    case IBV_EVENT_SRQ_ERR:
+    case IBV_EVENT_SRQ_LIMIT_REACHED:
+      return GODWIT_RECORD_SRQ;
+    default:
+      return 0;
   }
+}
+
+int event(int context, std::uint32_t owner, std::uint32_t handle, const godwit_event_in& in) {
+  Command command(GODWIT_OBJECT_CR, GODWIT_METHOD_CR_EVENT);
+  if (owner == GODWIT_RECORD_CQ) command.object(GODWIT_ATTR_CQ, handle);
+  if (owner == GODWIT_RECORD_QP) command.object(GODWIT_ATTR_QP, handle);
+  if (owner == GODWIT_RECORD_SRQ) command.object(GODWIT_ATTR_SRQ, handle);
   return command.in(GODWIT_ATTR_IN, in).run(context);
 }
 

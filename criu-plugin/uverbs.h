@@ -56,8 +56,9 @@ int dump(int context, std::vector<godwit_record>* records, std::vector<std::uint
          godwit_dump_out* out);
 int context_cookie(int context, std::uint64_t* cookie);
 int identify(int context, int event_fd, godwit_identify_out* out);
-enum class EventObject { kPort, kCq, kQp, kSrq };
-int event(int context, EventObject object, std::uint32_t handle, const godwit_event_in& in);
+// The type of record that an asynchronous event is of, by its type; 0: of the port or the device.
+std::uint32_t event_owner(std::uint32_t event_type);
+int event(int context, std::uint32_t owner, std::uint32_t handle, const godwit_event_in& in);
 int set_qp(int context, std::uint32_t handle, const godwit_set_state& in);
 int set_cq(int context, std::uint32_t handle, const godwit_set_state& in);
 int program(int context, std::uint32_t pid, godwit_program_out* out);

@@ -166,10 +166,8 @@ bool Process::next(Frame* frame, double timeout_seconds) {
   const double deadline = now_seconds() + timeout_seconds;
   for (;;) {
     if (take_frame(&in_, frame)) {
-      if (frame->type == FrameType::kWindow && frame->payload.size() == 4) {
-        std::uint32_t bytes = 0;
-        for (const char c : frame->payload) bytes = bytes << 8 | static_cast<unsigned char>(c);
-        send_window_ += bytes;
+      if (frame->type == FrameType::kWindow) {
+        send_window_ += window_bytes(frame->payload);
         return true;
       }
       if (frame->type == FrameType::kExit) {

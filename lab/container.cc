@@ -15,7 +15,15 @@
 #include "plan.h"
 
 namespace godwit::lab {
+namespace {
+
 using Json = nlohmann::json;
+
+// Inside the container.
+const std::string kLog = "/var/log/container";
+const std::string kExitCode = "/var/log/exit-code";
+
+}  // namespace
 
 // One command at a time changes the list.
 class Containers::Lock {
@@ -68,6 +76,14 @@ Container Containers::find(const std::string& name) const {
 std::string Containers::folder(const Container& container) {
   return "/var/lib/containers/" + container.name;
 }
+
+std::string Containers::log_file(const Container& container) { return folder(container) + "/root" + kLog; }
+
+std::string Containers::exit_code_file(const Container& container) {
+  return folder(container) + "/root" + kExitCode;
+}
+
+std::string Containers::cgroup(const Container& container) { return "/sys/fs/cgroup/" + container.name; }
 
 void Containers::make_network(const Container& c, const std::string& guest, bool muted) const {
   std::ostringstream script;
@@ -148,7 +164,7 @@ void Containers::create(const Container& c) const {
   // A detached runc does not tell how it ended, and after a move there is another one: the shell
   // beside the program moves along and writes it down.
   Argv wrapped = {"/bin/sh", "-c",
-                  "exec < /dev/null > /var/log/container 2>&1; \"$@\"; echo $? > /var/log/exit-code", "sh"};
+                  "exec < /dev/null > " + kLog + " 2>&1; \"$@\"; echo $? > " + kExitCode, "sh"};
   wrapped.insert(wrapped.end(), c.argv.begin(), c.argv.end());
   process["args"] = wrapped;
   process["cwd"] = "/";
@@ -188,7 +204,11 @@ void Containers::create(const Container& c) const {
 }
 
 bool Containers::running(const Container& c) const {
-  return lab_.shell(c.guest, "runc state " + c.name + " | grep -q '\"status\": \"running\"'").code == 0;
+  return lab_.shell(c.guest, runs(c.name)).code == 0;
+}
+
+std::string Containers::runs(const std::string& name) {
+  return "runc state " + name + " | grep -q '\"status\": \"running\"'";
 }
 
 std::string Containers::pid_of(const std::string& name) {
@@ -196,11 +216,11 @@ std::string Containers::pid_of(const std::string& name) {
 }
 
 std::string Containers::kill_tasks(const Container& c) {
-  const std::string cgroup = "/sys/fs/cgroup/" + c.name;
+  const std::string group = cgroup(c);
   // runc's mount for CRIU, and CRIU's folder for mounts, which may be another restore's.
-  return "{ echo 1 > " + cgroup + "/cgroup.kill; } 2> /dev/null; umount -l /run/runc/" + c.name +
+  return "{ echo 1 > " + group + "/cgroup.kill; } 2> /dev/null; umount -l /run/runc/" + c.name +
          "/criu-root 2> /dev/null; runc delete --force " + c.name + " 2> /dev/null; rm -rf --one-file-system /run/runc/" +
-         c.name + "; for i in $(seq 100); do rmdir " + cgroup + " 2> /dev/null; [ -d " + cgroup +
+         c.name + "; for i in $(seq 100); do rmdir " + group + " 2> /dev/null; [ -d " + group +
          " ] || break; sleep 0.05; done; pgrep -x -r D,R,S,T,t criu > /dev/null || rm -rf --one-file-system /tmp/.criu.mntns.*";
 }
 
@@ -215,12 +235,12 @@ std::string Containers::wipe(const Container& c) {
 }
 
 std::string Containers::logs(const Container& c) const {
-  return lab_.shell(c.guest, "cat " + folder(c) + "/root/var/log/container").out;
+  return lab_.shell(c.guest, "cat " + log_file(c)).out;
 }
 
 std::optional<int> Containers::exit_code(const Container& c) const {
   const std::string text =
-      lab_.shell(c.guest, "cat " + folder(c) + "/root/var/log/exit-code 2>/dev/null").out;
+      lab_.shell(c.guest, "cat " + exit_code_file(c) + " 2>/dev/null").out;
   if (text.empty() || text.back() != '\n') return std::nullopt;
   return std::stoi(text);
 }

@@ -39,10 +39,15 @@ class Containers {
   void relocate(const std::string& name, const std::string& guest);
   void make_network(const Container& container, const std::string& guest, bool muted) const;
   void make_root(const Container& container, const std::string& guest) const;
+  // In its guest: all of it; its output; the exit code of its program; its processes.
   [[nodiscard]] static std::string folder(const Container& container);
-  // Pieces of shell for the guest: what yields the pid of its init; what ends all its processes, also
-  // those that runc does not know; what removes all of it. The others can be run again: what lets no
-  // frame of the namespace $ns in or out, but for ARP if told so, and what ends that.
+  [[nodiscard]] static std::string log_file(const Container& container);
+  [[nodiscard]] static std::string exit_code_file(const Container& container);
+  [[nodiscard]] static std::string cgroup(const Container& container);
+  // Pieces of shell for the guest: what tells whether it runs; what yields the pid of its init; what ends
+  // all its processes, also those that runc does not know; what removes all of it. The others can be run
+  // again: what lets no frame of the namespace $ns in or out, but for ARP if told so, and what ends that.
+  [[nodiscard]] static std::string runs(const std::string& name);
   [[nodiscard]] static std::string pid_of(const std::string& name);
   [[nodiscard]] static std::string kill_tasks(const Container& container);
   [[nodiscard]] static std::string unmount_below(const std::string& folder);

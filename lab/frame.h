@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// The guest agent's frames (docs/spec/lab.md).
+// Frames between guest agent, daemon and commands (docs/spec/lab.md). The agent is built from this,
+// too.
 #ifndef GODWIT_LAB_FRAME_H
 #define GODWIT_LAB_FRAME_H
 
@@ -41,12 +42,14 @@ struct Frame {
 };
 
 void append_frame(std::uint32_t stream, FrameType type, std::string_view payload, std::string* out);
+// Of a WINDOW. Throws Error if it is none.
 [[nodiscard]] std::string window_payload(std::uint32_t bytes);
+[[nodiscard]] std::uint32_t window_bytes(std::string_view payload);
 // Makes the agent begin anew; it answers with the bare nonce, after which its frames begin.
 void append_sync(std::string_view nonce, std::string* out);
 
 // Takes one whole frame from the front of `buffer`. False: there is none yet.
-// Throws Error if it cannot be a frame.
+// Throws Error if it cannot be a frame, and takes nothing.
 [[nodiscard]] bool take_frame(std::string* buffer, Frame* frame);
 
 }  // namespace godwit::lab

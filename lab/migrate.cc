@@ -240,11 +240,12 @@ class Move {
     // CRIU is runc's child, which puts it into the container's cgroup for a restore; those that it restores
     // have its name for a while.
     const std::string find =
-        "until [ -n \"${criu:-}\" ]; do for p in $(cat /sys/fs/cgroup/{job-,}" + c_.name + "/cgroup.procs 2> /dev/null); do\n"
+        "until [ -n \"${criu:-}\" ]; do for p in $(cat {$job," + Containers::cgroup(c_) + "}/cgroup.procs 2> /dev/null); do\n"
         "  { read name < /proc/$p/comm; read _ _ _ parent _ < /proc/$p/stat; read above < /proc/$parent/comm; } 2> /dev/null\n"
         "  [ \"$name\" = criu ] && [ \"$above\" = runc ] && { criu=$p; break; }\ndone; done\n";
     watcher_ = lab_.start(guest, {"bash", "-c",
-        "log=" + folder_ + "/image/" + log + "\nuntil [ -e $log ]; do sleep 0.01; done\n" + (act.empty() ? "" : find) +
+        "job=$(godwit-job cgroup " + c_.name + ") log=" + folder_ + "/image/" + log +
+        "\nuntil [ -e $log ]; do sleep 0.01; done\n" + (act.empty() ? "" : find) +
         "echo armed\ngrep -q -m1 -F \"$1\" < <(tail -n +1 -F $log 2> /dev/null) || exit 1\n" + act + "\necho seen\n",
         "watch", f->mark});
   }
@@ -349,8 +350,7 @@ class Move {
                        options_.step_seconds);
     });
     const std::string here = lab_.must(
-        c_.guest, "runc state " + c_.name + " | grep -q '\"status\": \"running\"' || "
-                  "{ echo it is not running on " + c_.guest + "; exit 1; }\n" + probe +
+        c_.guest, Containers::runs(c_.name) + " || { echo it is not running on " + c_.guest + "; exit 1; }\n" + probe +
                   "\nfor p in $(runc ps -f json " + c_.name + " | tr '[],' '   '); do cat /proc/$p/status 2> /dev/null; done | "
                   "awk '/VmRSS/ {n += $2} END {print n + 0}'\n"
                   "du -sk " + folder_ + "/upper | cut -f1", options_.step_seconds);
@@ -603,9 +603,9 @@ class Move {
     const std::string name = c_.name;
     return lab_.shell(c_.guest,
                       "godwit-job kill " + name + "\n"
-                      "freeze=/sys/fs/cgroup/" + name + "/cgroup.freeze; [ ! -e $freeze ] || echo 0 > $freeze\n"
+                      "freeze=" + Containers::cgroup(c_) + "/cgroup.freeze; [ ! -e $freeze ] || echo 0 > $freeze\n"
                       "umount -l " + folder_ + "/image 2> /dev/null; " + Containers::unmount_below(folder_ + "/image") + "\n"
-                      "runc state " + name + " | grep -q '\"status\": \"running\"' || exit 1\n"
+                      + Containers::runs(name) + " || exit 1\n"
                       "ns=" + name + "\n" + kUnlockNetwork +
                       "godwit-cr mend --pid " + Containers::pid_of(name) + "\n"
                       "rm -rf --one-file-system " + folder_ + "/image; true", options_.step_seconds).code == 0;
@@ -688,14 +688,14 @@ class Move {
     const std::string log = folder_ + "/image/restore.log";
     const std::string sent = move_.verbs ? "grep -q 'godwit: resumed' " + log + " || { grep -q 'godwit: go' " + log +
                                                " && ! grep -q 'cannot resume' " + log + "; }"
-                                         : "runc state " + c_.name + " | grep -q '\"status\": \"running\"'";
+                                         : Containers::runs(c_.name);
     const ExecResult found = lab_.shell(
         guest, "godwit-job kill " + c_.name + "\n"
-               "for p in $(cat /sys/fs/cgroup/" + c_.name + "/cgroup.procs 2> /dev/null); do\n"
+               "for p in $(cat " + Containers::cgroup(c_) + "/cgroup.procs 2> /dev/null); do\n"
                "  [ \"$(cat /proc/$p/comm)\" != criu ] || kill -9 $p\ndone\n"
                "if ! { " + sent + "; }; then echo nothing; exit; fi\n"
-               "[ ! -s " + folder_ + "/root/var/log/exit-code ] || { echo runs; exit; }\n"  // to its own end
-               "read pid < /sys/fs/cgroup/" + c_.name + "/cgroup.procs || { echo lost; exit; }\n" +
+               "[ ! -s " + Containers::exit_code_file(c_) + " ] || { echo runs; exit; }\n"  // to its own end
+               "read pid < " + Containers::cgroup(c_) + "/cgroup.procs || { echo lost; exit; }\n" +
                (move_.verbs ? "godwit-cr resume --attempt " + std::to_string(move_.attempt) + " --pid $pid || exit 1\n" : "") +
                "godwit-cr mend --pid $pid\nns=" + c_.name + "\n" + Containers::kUnmute + announce() + "echo runs\n",
         options_.step_seconds);

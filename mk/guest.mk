@@ -15,10 +15,10 @@ $(B)/kernel-version: $(B)/image/base.sqfs
 	@cp $(B)/image/kernel-version $@
 
 # ---- agent
-$(STAGE)/usr/bin/godwit-agent: images/agent/agent.cc $(B)/config.mk
+$(STAGE)/usr/bin/godwit-agent: images/agent/agent.cc lab/frame.cc lab/frame.h lab/error.h $(B)/config.mk
 	@mkdir -p $(@D)
 	@echo '  CXX      $<'
-	$(CXX) -std=c++20 -Wall -Wextra -Werror -O2 -static -o $@ $<
+	$(CXX) -std=c++20 -Wall -Wextra -Werror -O2 -static -Ilab -o $@ $(filter %.cc,$^)
 STAGED += $(STAGE)/usr/bin/godwit-agent
 
 # ---- godwit.ko, for the image's kernel

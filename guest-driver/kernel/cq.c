@@ -94,28 +94,6 @@ static int godwit_cq_command(struct godwit_cq *cq, bool restore)
 	return ret;
 }
 
-/* Restore: the buffer, once its memory is there and pinned */
-int godwit_cq_attach(struct godwit_cq *cq)
-{
-	struct godwit_dev *dev = cq->context->dev;
-	struct godwit_cmd_attach cmd = {};
-	struct godwit_page_list list;
-	int ret;
-
-	ret = godwit_page_list_init(dev, &list, cq->memory.umem);
-	if (ret)
-		return ret;
-	cmd.type = cpu_to_le32(GODWIT_STATE_CQ);
-	cmd.uctx = cpu_to_le32(cq->context->uctx);
-	cmd.number = cpu_to_le32(cq->cqn);
-	godwit_page_list_buffer(&list, cq->memory.length, &cmd.buffer);
-	ret = godwit_cmd_attach(dev, &cmd);
-	godwit_page_list_fini(dev, &list);
-	if (!ret)
-		cq->programmed = true;
-	return ret;
-}
-
 static int godwit_cq_numbers(struct godwit_cq *cq, u32 wanted_cqn, bool restore)
 {
 	struct godwit_dev *dev = cq->context->dev;

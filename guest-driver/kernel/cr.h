@@ -21,6 +21,12 @@ struct godwit_lease {
 	bool traced;			/* … because the caller traces them */
 };
 
+/* From RTR to SQE: it has a peer, unless it is of type UD. */
+static inline bool godwit_is_connected(const struct godwit_qp_attr *attr)
+{
+	return attr->status >= GODWIT_QP_STATUS_RTR && attr->status <= GODWIT_QP_STATUS_SQE;
+}
+
 /* cr_dump.c */
 int godwit_lease_begin(struct godwit_lease *lease, struct godwit_ucontext *context,
 		       struct godwit_lease_info *info);

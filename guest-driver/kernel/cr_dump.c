@@ -58,15 +58,20 @@ static bool godwit_traced_by_caller(struct task_struct *task)
 	return tracer && same_thread_group(tracer, current);
 }
 
-static u32 godwit_count_traced(void)
+/* All that the caller traces: how many, and the first `room` of them. */
+static u32 godwit_find_traced(struct pid **tasks, u32 room)
 {
 	struct task_struct *task;
 	u32 count = 0;
 
 	rcu_read_lock();
-	for_each_process(task)
-		if (godwit_traced_by_caller(task))
-			count++;
+	for_each_process(task) {
+		if (!godwit_traced_by_caller(task))
+			continue;
+		if (count < room)
+			tasks[count] = get_task_pid(task, PIDTYPE_TGID);
+		count++;
+	}
 	rcu_read_unlock();
 	return count;
 }
@@ -78,17 +83,12 @@ static u32 godwit_count_traced(void)
  */
 static int godwit_lease_find_tasks(struct godwit_lease *lease)
 {
-	u32 room = godwit_count_traced();
-	struct task_struct *task;
+	u32 room = godwit_find_traced(NULL, 0);
 
 	lease->tasks = kvcalloc(max_t(u32, room, 1), sizeof(*lease->tasks), GFP_KERNEL);
 	if (!lease->tasks)
 		return -ENOMEM;
-	rcu_read_lock();
-	for_each_process(task)
-		if (lease->task_count < room && godwit_traced_by_caller(task))
-			lease->tasks[lease->task_count++] = get_task_pid(task, PIDTYPE_TGID);
-	rcu_read_unlock();
+	lease->task_count = min(godwit_find_traced(lease->tasks, room), room);
 	lease->traced = lease->task_count;
 	if (!lease->traced)
 		lease->tasks[lease->task_count++] = get_pid(lease->context->owner);
@@ -325,8 +325,7 @@ static void godwit_leave(struct godwit_ucontext *context, u64 move)
 	godwit_notes_forget(context, NULL);
 	list_for_each_entry(qp, &context->qps, node) {
 		ret = godwit_cmd_query_qp(dev, qp->ibqp.qp_num, &info);
-		if (!ret && (info.attr.status < GODWIT_QP_STATUS_RTR ||
-			     info.attr.status > GODWIT_QP_STATUS_SQE))
+		if (!ret && !godwit_is_connected(&info.attr))
 			continue;	/* no peer waits for it */
 		if (!ret)
 			ret = godwit_cmd_tombstone(dev, qp->ibqp.qp_num, move);
@@ -549,8 +548,7 @@ static void godwit_dump_qp_attr(const struct godwit_qp *qp, const struct godwit_
 	record->port = GODWIT_PORT;
 	record->peer_qpn = le32_to_cpu(info->attr.dest_qpn);
 	record->extended_peer = info->peer_extended;
-	if (qp->ibqp.qp_type == IB_QPT_UD || info->attr.status < GODWIT_QP_STATUS_RTR ||
-	    info->attr.status > GODWIT_QP_STATUS_SQE)
+	if (qp->ibqp.qp_type == IB_QPT_UD || !godwit_is_connected(&info->attr))
 		return;
 	record->has_av = 1;
 	memcpy(record->own_gid, qp->own_gid.raw, sizeof(record->own_gid));

@@ -190,8 +190,7 @@ static int godwit_check_loaded_qp(const struct godwit_qp *qp, const struct godwi
 				  const struct godwit_qp_info *info)
 {
 	const struct godwit_qp_attr *attr = &info->attr;
-	bool connected = attr->status >= GODWIT_QP_STATUS_RTR &&
-			 attr->status <= GODWIT_QP_STATUS_SQE;
+	bool connected = godwit_is_connected(attr);
 
 	if (!qp->had_av)
 		return connected && qp->ibqp.qp_type != IB_QPT_UD ? -EBADMSG : 0;
@@ -264,6 +263,28 @@ static bool godwit_program_pin(struct godwit_program *program, struct godwit_mem
 	return !program->ret;
 }
 
+/* The buffer of a queue, of which the device knows all else */
+static int godwit_attach(struct godwit_ucontext *context, const struct godwit_memory *memory,
+			 u32 type, u32 number, bool *programmed)
+{
+	struct godwit_cmd_attach cmd = {
+		.type = cpu_to_le32(type),
+		.uctx = cpu_to_le32(type == GODWIT_STATE_CQ ? context->uctx : 0),
+		.number = cpu_to_le32(number),
+	};
+	struct godwit_page_list list;
+	int ret;
+
+	ret = godwit_page_list_init(context->dev, &list, memory->umem);
+	if (ret)
+		return ret;
+	godwit_page_list_buffer(&list, memory->length, &cmd.buffer);
+	ret = godwit_cmd_attach(context->dev, &cmd);
+	godwit_page_list_fini(context->dev, &list);
+	*programmed = !ret;
+	return ret;
+}
+
 static void godwit_program_done(struct godwit_program *program, int ret)
 {
 	program->ret = ret;
@@ -283,10 +304,14 @@ static void godwit_program_objects(struct godwit_program *program)
 			godwit_program_done(program, godwit_mr_program(mr, true));
 	list_for_each_entry(cq, &context->cqs, node)
 		if (godwit_program_pin(program, &cq->memory, cq->programmed))
-			godwit_program_done(program, godwit_cq_attach(cq));
+			godwit_program_done(program,
+					    godwit_attach(context, &cq->memory, GODWIT_STATE_CQ,
+							  cq->cqn, &cq->programmed));
 	list_for_each_entry(qp, &context->qps, node)
 		if (godwit_program_pin(program, &qp->memory, qp->programmed))
-			godwit_program_done(program, godwit_qp_attach(qp));
+			godwit_program_done(program,
+					    godwit_attach(context, &qp->memory, GODWIT_STATE_QP,
+							  qp->ibqp.qp_num, &qp->programmed));
 }
 
 static int godwit_program_locked(struct godwit_program *program)

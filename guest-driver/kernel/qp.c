@@ -9,8 +9,6 @@
 
 #include "verbs.h"
 
-#define GODWIT_NO_RQ	255
-
 /* ------------------------------------------------ events */
 
 void godwit_qp_raise_async(struct godwit_qp *qp, enum ib_event_type type)
@@ -205,27 +203,6 @@ static int godwit_qp_command(struct godwit_qp *qp, const struct ib_qp_init_attr 
 	if (ret)
 		godwit_cmd_destroy_qp(dev, qpn);
 	return ret == -EBUSY ? -EEXIST : ret;
-}
-
-/* Restore: the buffer, once its memory is there and pinned */
-int godwit_qp_attach(struct godwit_qp *qp)
-{
-	struct godwit_dev *dev = qp->context->dev;
-	struct godwit_cmd_attach cmd = {};
-	struct godwit_page_list list;
-	int ret;
-
-	ret = godwit_page_list_init(dev, &list, qp->memory.umem);
-	if (ret)
-		return ret;
-	cmd.type = cpu_to_le32(GODWIT_STATE_QP);
-	cmd.number = cpu_to_le32(qp->ibqp.qp_num);
-	godwit_page_list_buffer(&list, qp->memory.length, &cmd.buffer);
-	ret = godwit_cmd_attach(dev, &cmd);
-	godwit_page_list_fini(dev, &list);
-	if (!ret)
-		qp->programmed = true;
-	return ret;
 }
 
 static int godwit_qp_add(struct godwit_qp *qp, const struct ib_qp_init_attr *attr,

@@ -188,7 +188,6 @@ int godwit_mr_program(struct godwit_mr *mr, bool restore);
 int godwit_create_cq(struct ib_cq *ibcq, const struct ib_cq_init_attr *attr,
 		     struct ib_udata *udata);
 int godwit_destroy_cq(struct ib_cq *ibcq, struct ib_udata *udata);
-int godwit_cq_attach(struct godwit_cq *cq);
 void godwit_cq_raise_comp(struct godwit_cq *cq);
 void godwit_cq_raise_async(struct godwit_cq *cq, enum ib_event_type type);
 
@@ -199,7 +198,6 @@ int godwit_modify_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int mask,
 int godwit_query_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int mask,
 		    struct ib_qp_init_attr *init);
 int godwit_destroy_qp(struct ib_qp *ibqp, struct ib_udata *udata);
-int godwit_qp_attach(struct godwit_qp *qp);
 void godwit_qp_raise_async(struct godwit_qp *qp, enum ib_event_type type);
 
 /* cr.c */

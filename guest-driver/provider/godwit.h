@@ -209,6 +209,7 @@ int godwit_wqe_inline(struct godwit_qp *qp, struct godwit_send_wqe *wqe, const v
 int godwit_wqe_flags(struct godwit_send_wqe *wqe, unsigned int send_flags);
 struct godwit_send_wqe *godwit_wqe_begin(struct godwit_qp *qp, uint16_t index, uint8_t opcode,
 					 uint64_t wr_id);
+void godwit_wqe_remote(struct godwit_send_wqe *wqe, uint32_t rkey, uint64_t remote_addr);
 void godwit_sq_publish(struct godwit_qp *qp, uint16_t producer);
 bool godwit_sq_closed(const struct ibv_qp *ibqp);
 int godwit_qp_set_wr_ops(struct godwit_qp *qp, uint64_t send_ops);

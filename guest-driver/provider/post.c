@@ -43,6 +43,12 @@ int godwit_wqe_flags(struct godwit_send_wqe *wqe, unsigned int send_flags)
 	return 0;
 }
 
+void godwit_wqe_remote(struct godwit_send_wqe *wqe, uint32_t rkey, uint64_t remote_addr)
+{
+	wqe->u.rdma.remote_addr = htole64(remote_addr);
+	wqe->u.rdma.rkey = htole32(rkey);
+}
+
 static void godwit_fill_sges(struct godwit_sge *to, const struct ibv_sge *from, size_t count)
 {
 	size_t i;
@@ -137,16 +143,14 @@ static void godwit_wqe_operands(struct godwit_send_wqe *wqe, const struct ibv_se
 		/* fall through */
 	case GODWIT_WR_WRITE:
 	case GODWIT_WR_READ:
-		wqe->u.rdma.remote_addr = htole64(wr->wr.rdma.remote_addr);
-		wqe->u.rdma.rkey = htole32(wr->wr.rdma.rkey);
+		godwit_wqe_remote(wqe, wr->wr.rdma.rkey, wr->wr.rdma.remote_addr);
 		break;
 	case GODWIT_WR_COMPARE_SWAP:
 		wqe->u.rdma.swap = htole64(wr->wr.atomic.swap);
 		/* fall through */
 	case GODWIT_WR_FETCH_ADD:
 		wqe->u.rdma.compare_add = htole64(wr->wr.atomic.compare_add);
-		wqe->u.rdma.remote_addr = htole64(wr->wr.atomic.remote_addr);
-		wqe->u.rdma.rkey = htole32(wr->wr.atomic.rkey);
+		godwit_wqe_remote(wqe, wr->wr.atomic.rkey, wr->wr.atomic.remote_addr);
 		break;
 	default:
 		break;

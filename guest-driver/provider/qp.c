@@ -9,7 +9,6 @@
 #include "godwit.h"
 
 #define GODWIT_MAX_LOG2_DEPTH		15	/* indices have 16 bits */
-#define GODWIT_NO_RQ			255
 #define GODWIT_SQ_LOG2_STRIDE_MIN	6
 #define GODWIT_RQ_LOG2_STRIDE_MIN	5
 

@@ -76,12 +76,6 @@ static struct godwit_send_wqe *godwit_wr_begin(struct ibv_qp_ex *qp_ex, uint8_t 
 	return qp->wqe;
 }
 
-static void godwit_wr_remote(struct godwit_send_wqe *wqe, uint32_t rkey, uint64_t remote_addr)
-{
-	wqe->u.rdma.remote_addr = htole64(remote_addr);
-	wqe->u.rdma.rkey = htole32(rkey);
-}
-
 static void godwit_wr_send(struct ibv_qp_ex *qp_ex)
 {
 	godwit_wr_begin(qp_ex, GODWIT_WR_SEND);
@@ -100,7 +94,7 @@ static void godwit_wr_rdma_write(struct ibv_qp_ex *qp_ex, uint32_t rkey, uint64_
 	struct godwit_send_wqe *wqe = godwit_wr_begin(qp_ex, GODWIT_WR_WRITE);
 
 	if (wqe)
-		godwit_wr_remote(wqe, rkey, remote_addr);
+		godwit_wqe_remote(wqe, rkey, remote_addr);
 }
 
 static void godwit_wr_rdma_write_imm(struct ibv_qp_ex *qp_ex, uint32_t rkey, uint64_t remote_addr,
@@ -110,7 +104,7 @@ static void godwit_wr_rdma_write_imm(struct ibv_qp_ex *qp_ex, uint32_t rkey, uin
 
 	if (!wqe)
 		return;
-	godwit_wr_remote(wqe, rkey, remote_addr);
+	godwit_wqe_remote(wqe, rkey, remote_addr);
 	wqe->imm_or_invalidate = imm_data;
 }
 
@@ -119,7 +113,7 @@ static void godwit_wr_rdma_read(struct ibv_qp_ex *qp_ex, uint32_t rkey, uint64_t
 	struct godwit_send_wqe *wqe = godwit_wr_begin(qp_ex, GODWIT_WR_READ);
 
 	if (wqe)
-		godwit_wr_remote(wqe, rkey, remote_addr);
+		godwit_wqe_remote(wqe, rkey, remote_addr);
 }
 
 static void godwit_wr_atomic_cmp_swp(struct ibv_qp_ex *qp_ex, uint32_t rkey, uint64_t remote_addr,
@@ -129,7 +123,7 @@ static void godwit_wr_atomic_cmp_swp(struct ibv_qp_ex *qp_ex, uint32_t rkey, uin
 
 	if (!wqe)
 		return;
-	godwit_wr_remote(wqe, rkey, remote_addr);
+	godwit_wqe_remote(wqe, rkey, remote_addr);
 	wqe->u.rdma.compare_add = htole64(compare);
 	wqe->u.rdma.swap = htole64(swap);
 }
@@ -141,7 +135,7 @@ static void godwit_wr_atomic_fetch_add(struct ibv_qp_ex *qp_ex, uint32_t rkey,
 
 	if (!wqe)
 		return;
-	godwit_wr_remote(wqe, rkey, remote_addr);
+	godwit_wqe_remote(wqe, rkey, remote_addr);
 	wqe->u.rdma.compare_add = htole64(add);
 }
 

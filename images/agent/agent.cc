@@ -29,41 +29,24 @@
 #include <utility>
 #include <vector>
 
+#include "error.h"
+#include "frame.h"
+
+namespace godwit::lab {
 namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::size_t kHeadBytes = 8;  // before the payload
-constexpr std::size_t kOverhead = 9;   // and the type, behind it
-constexpr std::uint32_t kMaxPayload = 65536;
-constexpr std::size_t kMaxFrame = kMaxPayload + kOverhead;
-constexpr std::size_t kNonceBytes = 16;
-constexpr std::uint32_t kWindow = 262144;
+constexpr std::size_t kMaxFrame = kMaxFramePayload + kFrameOverhead;
 constexpr std::uint32_t kMaxSendWindow = 1U << 30;
 // With so much waiting for the host, no more is read from commands and files, or from the host.
-constexpr std::size_t kOutputBacklog = 4 * kMaxPayload;
-constexpr std::size_t kAnswerBacklog = 16 * kMaxPayload;
+constexpr std::size_t kOutputBacklog = 4 * kMaxFramePayload;
+constexpr std::size_t kAnswerBacklog = 16 * kMaxFramePayload;
 // What a terminal holds when its last process ends is far less than this.
 constexpr std::size_t kTerminalBytes = 65536;
 constexpr int kReconnectMs = 50;
 constexpr const char* kPortName = "org.godwit.agent";
 constexpr const char* kPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-enum Type : std::uint8_t {
-  kExec = 1,
-  kStdin = 2,
-  kStdout = 3,
-  kStderr = 4,
-  kExit = 5,
-  kSignal = 6,
-  kPut = 7,
-  kGet = 8,
-  kPing = 9,
-  kHello = 10,
-  kWindowUpdate = 11,
-  kResize = 12,
-  kSync = 13,
-};
 
 // What the host asked for cannot be done; the text goes into the stream's EXIT.
 class RequestError : public std::runtime_error {
@@ -73,16 +56,6 @@ class RequestError : public std::runtime_error {
 
 [[noreturn]] void fail_errno(const std::string& what, int error) {
   throw RequestError(what + ": " + strerror(error));
-}
-
-void append_big(std::uint32_t value, std::string* out) {
-  for (int shift = 24; shift >= 0; shift -= 8) out->push_back(static_cast<char>(value >> shift));
-}
-
-std::uint32_t big(std::string_view bytes) {
-  std::uint32_t value = 0;
-  for (std::size_t i = 0; i < 4; ++i) value = value << 8 | static_cast<unsigned char>(bytes[i]);
-  return value;
 }
 
 std::string text_of(const Json& json) {
@@ -223,7 +196,7 @@ struct Stream {
   std::string in_queue;  // at most a window of it
   bool in_eof = false;
   bool in_eof_queued = false;  // a terminal's end-of-file character: not the host's byte
-  std::uint32_t send_window = kWindow;
+  std::uint32_t send_window = kFrameWindow;
   bool exited = false;
   int status = 0;
   // What it left in its pipes, read at once when it ends: its daemons may keep them open for ever.
@@ -342,18 +315,16 @@ class Agent {
       if (fscanf(file, "%lf", &uptime_seconds) != 1) uptime_seconds = 0;
       fclose(file);
     }
-    send(0, kHello, text_of({{"agent", 1}, {"kernel", name.release}, {"uptime", uptime_seconds}}));
+    send(0, FrameType::kHello,
+         text_of({{"agent", 1}, {"kernel", name.release}, {"uptime", uptime_seconds}}));
   }
 
-  void send(std::uint32_t id, Type type, std::string_view payload) {
-    append_big(static_cast<std::uint32_t>(payload.size()), &to_host_);
-    append_big(id, &to_host_);
-    to_host_.append(payload);
-    to_host_.push_back(static_cast<char>(type));
+  void send(std::uint32_t id, FrameType type, std::string_view payload) {
+    append_frame(id, type, payload, &to_host_);
   }
 
   void send_error(std::uint32_t id, const std::string& text) {
-    send(id, kExit, text_of({{"error", text}}));
+    send(id, FrameType::kExit, text_of({{"error", text}}));
   }
 
   void write_port() {
@@ -416,7 +387,8 @@ class Agent {
   }
 
   // Skips to what follows a run of 0xff that is longer than any frame: no payload can feign it.
-  std::size_t skip_to_sync(std::size_t at) {
+  void skip_to_sync() {
+    std::size_t at = 0;
     for (; at < from_host_.size(); ++at) {
       if (from_host_[at] == '\xff') {
         ++run_;
@@ -428,77 +400,69 @@ class Agent {
       }
       run_ = 0;
     }
-    return at;
+    from_host_.erase(0, at);
   }
 
   // A frame that was cut off is completed by the run before a SYNC. Its type, the last byte, is
   // then none, and nothing of it is acted upon.
   void take_frames() {
-    std::size_t at = 0;
     for (;;) {
-      if (!synced_) at = skip_to_sync(at);
-      if (!synced_ || from_host_.size() - at < kHeadBytes) break;
-      const std::string_view head = std::string_view(from_host_).substr(at, kHeadBytes);
-      const std::uint32_t length = big(head);
-      if (length > kMaxPayload) {
-        lose_track();
-        continue;
-      }
-      if (from_host_.size() - at < length + kOverhead) break;
-      const std::uint32_t id = big(head.substr(4));
-      const std::string_view payload = std::string_view(from_host_).substr(at + kHeadBytes, length);
-      const auto type = static_cast<std::uint8_t>(from_host_[at + kHeadBytes + length]);
-      if (type < kExec || type > kSync || (type == kSync && length != kNonceBytes)) {
+      if (!synced_) skip_to_sync();
+      if (!synced_) return;
+      Frame frame;
+      try {
+        if (!take_frame(&from_host_, &frame)) return;
+      } catch (const Error&) {
         lose_track();
         continue;
       }
       try {
-        on_frame(id, type, payload);
+        on_frame(frame);
       } catch (const std::exception& error) {
-        end_with_error(id, error.what());
+        end_with_error(frame.stream, error.what());
       }
-      at += length + kOverhead;
     }
-    from_host_.erase(0, at);
   }
 
-  void on_frame(std::uint32_t id, std::uint8_t type, std::string_view payload) {
+  void on_frame(const Frame& frame) {
+    const std::uint32_t id = frame.stream;
     const auto found = streams_.find(id);
     const bool known = found != streams_.end();
-    switch (type) {
-      case kSync:
-        begin_anew(payload);
+    switch (frame.type) {
+      case FrameType::kSync:
+        begin_anew(frame.payload);
         return;
-      case kPing:
-        send(id, kPing, payload);
+      case FrameType::kPing:
+        send(id, FrameType::kPing, frame.payload);
         return;
-      case kExec:
-      case kPut:
-      case kGet:
+      case FrameType::kExec:
+      case FrameType::kPut:
+      case FrameType::kGet:
         if (known) throw RequestError("the stream is in use");
-        if (type == kExec) {
-          start_command(id, parse_command(parse_object(payload)));
+        if (frame.type == FrameType::kExec) {
+          start_command(id, parse_command(parse_object(frame.payload)));
         } else {
-          open_file(id, parse_object(payload), type == kPut);
+          open_file(id, parse_object(frame.payload), frame.type == FrameType::kPut);
         }
         return;
-      case kStdin:
-      case kSignal:
-      case kWindowUpdate:
-      case kResize:
+      case FrameType::kStdin:
+      case FrameType::kSignal:
+      case FrameType::kWindow:
+      case FrameType::kResize:
         // The stream may have ended while the frame was on its way.
-        if (known) on_stream_frame(found, type, payload);
+        if (known) on_stream_frame(found, frame.type, frame.payload);
         return;
       default:
-        throw RequestError("the host sends no frame of type " + std::to_string(type));
+        throw RequestError("the host sends no frame of type " +
+                           std::to_string(static_cast<int>(frame.type)));
     }
   }
 
-  void on_stream_frame(Streams::iterator at, std::uint8_t type, std::string_view payload) {
+  void on_stream_frame(Streams::iterator at, FrameType type, std::string_view payload) {
     Stream& s = at->second;
-    if (type == kStdin) {
+    if (type == FrameType::kStdin) {
       if (s.kind == Stream::Kind::kGet) throw RequestError("STDIN for a GET");
-      if (s.in_queue.size() + payload.size() > kWindow)
+      if (s.in_queue.size() + payload.size() > kFrameWindow)
         throw RequestError("more STDIN than the window");
       if (!payload.empty()) {
         s.in_queue.append(payload);
@@ -510,7 +474,7 @@ class Agent {
         s.in_eof = true;
       }
       feed(at);
-    } else if (type == kSignal) {
+    } else if (type == FrameType::kSignal) {
       const int number = integer(parse_object(payload), "signal", 1, SIGRTMAX);
       if (s.pid < 0) {
         end_with_error(at->first, "cancelled");
@@ -520,9 +484,8 @@ class Agent {
       if (!s.exited) kill(-s.pid, number);
       if (number == SIGKILL) s.abandoned = true;
       finish_if_done(at);
-    } else if (type == kWindowUpdate) {
-      if (payload.size() != 4) throw RequestError("WINDOW has 4 bytes");
-      const std::uint64_t window = std::uint64_t{s.send_window} + big(payload);
+    } else if (type == FrameType::kWindow) {
+      const std::uint64_t window = std::uint64_t{s.send_window} + window_bytes(payload);
       s.send_window = static_cast<std::uint32_t>(std::min<std::uint64_t>(window, kMaxSendWindow));
       watch_stream(at->first, s);
       finish_if_done(at);
@@ -637,11 +600,11 @@ class Agent {
       Stream& s = at->second;
       if (s.kind != Stream::Kind::kGet || !may_send(s) || to_host_.size() >= kOutputBacklog)
         continue;
-      char buffer[kMaxPayload];
+      char buffer[kMaxFramePayload];
       const ssize_t n = read(s.out, buffer, std::min<std::size_t>(sizeof(buffer), s.send_window));
       if (n > 0) {
         s.send_window -= static_cast<std::uint32_t>(n);
-        send(at->first, kStdout, {buffer, static_cast<std::size_t>(n)});
+        send(at->first, FrameType::kStdout, {buffer, static_cast<std::size_t>(n)});
       } else {
         finish_file(at, n < 0 ? errno : 0);
       }
@@ -656,7 +619,7 @@ class Agent {
     if (error != 0) {
       send_error(id, strerror(error));
     } else {
-      send(id, kExit, text_of({{"code", 0}}));
+      send(id, FrameType::kExit, text_of({{"code", 0}}));
     }
   }
 
@@ -682,9 +645,7 @@ class Agent {
     std::size_t taken = before - s.in_queue.size();
     if (s.in_queue.empty() && std::exchange(s.in_eof_queued, false)) --taken;
     if (taken > 0) {
-      std::string payload;
-      append_big(static_cast<std::uint32_t>(taken), &payload);
-      send(at->first, kWindowUpdate, payload);
+      send(at->first, FrameType::kWindow, window_payload(static_cast<std::uint32_t>(taken)));
     }
     if (s.in_eof && s.in_queue.empty()) {
       if (s.kind == Stream::Kind::kPut) {
@@ -710,10 +671,11 @@ class Agent {
   void drain(Streams::iterator at, int fd) {
     Stream& s = at->second;
     if (may_send(s)) {
-      char buffer[kMaxPayload];
+      char buffer[kMaxFramePayload];
       const ssize_t n = read(fd, buffer, std::min<std::size_t>(sizeof(buffer), s.send_window));
       if (n > 0) {
-        send_output(at, fd == s.err ? kStderr : kStdout, {buffer, static_cast<std::size_t>(n)});
+        send_output(at, fd == s.err ? FrameType::kStderr : FrameType::kStdout,
+                    {buffer, static_cast<std::size_t>(n)});
         if (to_host_.size() >= kOutputBacklog) write_port();
       } else if (n == 0 || errno != EAGAIN) {
         close_output(s, fd);
@@ -722,7 +684,7 @@ class Agent {
     watch_stream(at->first, s);
   }
 
-  void send_output(Streams::iterator at, Type type, std::string_view bytes) {
+  void send_output(Streams::iterator at, FrameType type, std::string_view bytes) {
     at->second.send_window -= static_cast<std::uint32_t>(bytes.size());
     send(at->first, type, bytes);
   }
@@ -777,9 +739,10 @@ class Agent {
     Stream& s = at->second;
     if (!s.exited) return;
     for (const auto& [type, rest] :
-         {std::pair{kStdout, &s.out_rest}, std::pair{kStderr, &s.err_rest}}) {
+         {std::pair{FrameType::kStdout, &s.out_rest}, std::pair{FrameType::kStderr, &s.err_rest}}) {
       while (!rest->empty() && s.send_window > 0) {
-        const std::size_t n = std::min<std::size_t>({rest->size(), s.send_window, kMaxPayload});
+        const std::size_t n =
+            std::min<std::size_t>({rest->size(), s.send_window, kMaxFramePayload});
         send_output(at, type, std::string_view(*rest).substr(0, n));
         rest->erase(0, n);
       }
@@ -788,7 +751,7 @@ class Agent {
     const std::uint32_t id = at->first;
     const int status = s.status;
     discard(at);
-    send(id, kExit,
+    send(id, FrameType::kExit,
          WIFSIGNALED(status) ? text_of({{"signal", WTERMSIG(status)}})
                              : text_of({{"code", WEXITSTATUS(status)}}));
   }
@@ -807,13 +770,15 @@ class Agent {
 };
 
 }  // namespace
+}  // namespace godwit::lab
 
 int main(int argc, char** argv) {
   if (argc > 1) {
     const bool help = strcmp(argv[1], "--help") == 0;
     fprintf(help ? stdout : stderr,
-            "Usage: godwit-agent\nServes the lab on the virtio-serial port %s.\n", kPortName);
+            "Usage: godwit-agent\nServes the lab on the virtio-serial port %s.\n",
+            godwit::lab::kPortName);
     return help ? 0 : 2;
   }
-  return Agent().run();
+  return godwit::lab::Agent().run();
 }

@@ -3,16 +3,16 @@
 // The command ring: one row per command. A command is read once, into a copy.
 #include <cstring>
 
-#include "device/device.h"
-#include "resources/endian.h"
+#include "device/commands.h"
+#include "wire/endian.h"
 
 namespace godwit::device {
 
-using resources::all_zero;
-using resources::from_le;
-using resources::le16;
-using resources::le32;
-using resources::le64;
+using wire::all_zero;
+using wire::from_le;
+using wire::le16;
+using wire::le32;
+using wire::le64;
 
 struct Device::CommandRow {
   std::uint8_t opcode;
@@ -119,29 +119,32 @@ Reply Device::execute(const godwit_cmd& command) {
   if (row->handler == nullptr || (row->migration && !config_.migration)) {
     return Reply::fail(GODWIT_CMD_STATUS_NOT_SUPPORTED);
   }
-  if (command.reserved_8 != 0 || from_le(command.reserved_20) != 0) {
-    return Reply::fail(GODWIT_CMD_STATUS_BAD_PARAMETER);
-  }
+  if (command.reserved_8 != 0 || from_le(command.reserved_20) != 0) return bad();
   if (!all_zero(command.params + row->params_bytes, sizeof(command.params) - row->params_bytes)) {
-    return Reply::fail(GODWIT_CMD_STATUS_BAD_PARAMETER, row->params_bytes);
+    return bad(row->params_bytes);
   }
   return (this->*row->handler)(command.params);
 }
 
 Reply Device::cmd_nop(const std::uint8_t*) { return {}; }
 
+Reply Device::read_mailbox(const godwit_cmd_mailbox& mailbox, void* to, std::size_t length) {
+  using In = godwit_cmd_mailbox;
+  if (from_le(mailbox.addr) % 64 != 0) return bad(offsetof(In, addr));
+  if (from_le(mailbox.length) < length) return bad(offsetof(In, length));
+  if (from_le(mailbox.reserved_60) != 0) return bad(offsetof(In, reserved_60));
+  if (!read(from_le(mailbox.addr), to, length)) {
+    return Reply::fail(GODWIT_CMD_STATUS_DMA_ERROR);
+  }
+  return {};
+}
+
 Reply Device::write_mailbox(const godwit_cmd_mailbox& mailbox, const void* from,
                             std::size_t length) {
   using In = godwit_cmd_mailbox;
-  if (from_le(mailbox.addr) % 64 != 0) {
-    return Reply::fail(GODWIT_CMD_STATUS_BAD_PARAMETER, offsetof(In, addr));
-  }
-  if (from_le(mailbox.reserved_60) != 0) {
-    return Reply::fail(GODWIT_CMD_STATUS_BAD_PARAMETER, offsetof(In, reserved_60));
-  }
-  if (from_le(mailbox.length) < length) {
-    return Reply::fail(GODWIT_CMD_STATUS_BAD_PARAMETER, offsetof(In, length));
-  }
+  if (from_le(mailbox.addr) % 64 != 0) return bad(offsetof(In, addr));
+  if (from_le(mailbox.reserved_60) != 0) return bad(offsetof(In, reserved_60));
+  if (from_le(mailbox.length) < length) return bad(offsetof(In, length));
   if (!write(from_le(mailbox.addr), from, length)) {
     return Reply::fail(GODWIT_CMD_STATUS_DMA_ERROR, offsetof(In, addr));
   }
@@ -149,8 +152,7 @@ Reply Device::write_mailbox(const godwit_cmd_mailbox& mailbox, const void* from,
 }
 
 Reply Device::cmd_query_device(const std::uint8_t* params) {
-  godwit_cmd_mailbox mailbox;
-  std::memcpy(&mailbox, params, sizeof(mailbox));
+  const auto mailbox = copy<godwit_cmd_mailbox>(params);
   godwit_device_caps caps = {};
   caps.flags = le64(GODWIT_CAP_RC | (config_.migration ? GODWIT_CAP_MIGRATION : 0) |
                     (config_.atomics ? GODWIT_CAP_ATOMICS : 0));
@@ -181,8 +183,7 @@ Reply Device::cmd_query_device(const std::uint8_t* params) {
 }
 
 Reply Device::cmd_query_counters(const std::uint8_t* params) {
-  godwit_cmd_mailbox mailbox;
-  std::memcpy(&mailbox, params, sizeof(mailbox));
+  const auto mailbox = copy<godwit_cmd_mailbox>(params);
   std::array<godwit_le64, GODWIT_COUNTER_COUNT> values;
   for (std::size_t i = 0; i < values.size(); ++i) values[i] = le64(counters_[i]);
   return write_mailbox(mailbox, values.data(), sizeof(values));

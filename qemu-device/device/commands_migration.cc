@@ -5,45 +5,26 @@
 #include <algorithm>
 #include <cstring>
 
-#include "device/device.h"
-#include "resources/endian.h"
+#include "device/commands.h"
 #include "transport/snapshot.h"
+#include "wire/endian.h"
 
 namespace godwit::device {
 
 using resources::CompletionQueue;
-using resources::from_le;
-using resources::le32;
-using resources::le64;
+using wire::from_le;
+using wire::le32;
+using wire::le64;
 using transport::Status;
 
 namespace {
 
 constexpr std::uint64_t kMillisecond = 1'000'000;
 
-Reply bad(std::size_t detail) { return Reply::fail(GODWIT_CMD_STATUS_BAD_PARAMETER, detail); }
-Reply not_found(std::size_t detail) { return Reply::fail(GODWIT_CMD_STATUS_NOT_FOUND, detail); }
-Reply bad_state(std::size_t detail = 0) {
-  return Reply::fail(GODWIT_CMD_STATUS_BAD_STATE, detail);
-}
-
-template <typename T>
-T copy(const std::uint8_t* params) {
-  T in;
-  std::memcpy(&in, params, sizeof(in));
-  return in;
-}
-
 Reply counted(std::uint32_t n) {
   godwit_result_count result = {};
   result.count = le32(n);
-  Reply reply;
-  std::memcpy(reply.result.data(), &result, sizeof(result));
-  return reply;
-}
-
-bool connected(const QueuePair& qp) {
-  return qp.attr.status >= Status::kRtr && qp.attr.status <= Status::kSqe;
+  return reply_with(result);
 }
 
 }  // namespace
@@ -153,8 +134,8 @@ Reply Device::cmd_save(const std::uint8_t* params) {
     std::memset(static_cast<void*>(&state.cq), 0, sizeof(state.cq));
     bytes = sizeof(state.cq);
     state.cq.header.magic = le32(GODWIT_STATE_MAGIC);
-    state.cq.header.version = resources::le16(GODWIT_STATE_VERSION);
-    state.cq.header.type = resources::le16(GODWIT_STATE_CQ);
+    state.cq.header.version = wire::le16(GODWIT_STATE_VERSION);
+    state.cq.header.type = wire::le16(GODWIT_STATE_CQ);
     state.cq.header.length = le32(bytes);
     state.cq.log2_depth = le32(cq->log2_depth);
     state.cq.producer = le32(cq->producer);
@@ -223,7 +204,7 @@ Reply Device::load_qp(const godwit_cmd_state& in) {
       loaded.attr.max_dest_rd_atomic > config_.max_rd_atomic) {
     return refused;
   }
-  if (loaded.receives() || loaded.attr.status == Status::kSqe) {
+  if (loaded.connected()) {
     const transport::GidEntry* entry =
         sgid_index <= UINT16_MAX ? gid(static_cast<std::uint16_t>(sgid_index)) : nullptr;
     if (entry == nullptr || entry->ipv4 != loaded.own_ipv4) return bad(offsetof(In, sgid_index));
@@ -265,7 +246,7 @@ Reply Device::load_cq(const godwit_cmd_state& in) {
       from_le(state.header.crc32) != transport::state_crc(&state, sizeof(state)) ||
       from_le(state.log2_depth) != cq->log2_depth || unseen > 1u << cq->log2_depth ||
       state.armed > GODWIT_CQ_ARMED_SOLICITED || state.event_pending > 1 || state.overflowed > 1 ||
-      state.reserved_f8 != 0 || !resources::all_zero(state.reserved_end, sizeof(state.reserved_end))) {
+      state.reserved_f8 != 0 || !wire::all_zero(state.reserved_end, sizeof(state.reserved_end))) {
     return refused;
   }
   cq->producer = from_le(state.producer);
@@ -332,7 +313,7 @@ Reply Device::resume_one(QueuePair& qp, std::uint32_t attempt, bool local) {
   std::uint16_t producer = 0;
   const bool known = read_sq_producer(qp, &producer);
   const transport::QpAttributes before = qp.attr;
-  if (local && qp.loopback && connected(qp)) {
+  if (local && qp.loopback && qp.connected()) {
     qp.attr.dgid = qp.own.gid;
     qp.attr.dmac = qp.own.mac;
   }
@@ -376,7 +357,7 @@ Reply Device::cmd_resume(const std::uint8_t* params) {
   for (QueuePair* qp : qps) {
     const Reply checked = check_resume(*qp);
     if (!checked.ok()) return checked;
-    if (connected(*qp) && qp->mig.own_epoch > UINT32_MAX - attempt) {
+    if (qp->connected() && qp->mig.own_epoch > UINT32_MAX - attempt) {
       return Reply::fail(GODWIT_CMD_STATUS_BAD_EPOCH, offsetof(In, attempt));
     }
   }

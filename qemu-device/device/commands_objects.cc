@@ -5,30 +5,21 @@
 #include <algorithm>
 #include <cstring>
 
-#include "device/device.h"
-#include "resources/endian.h"
+#include "device/commands.h"
+#include "wire/endian.h"
 
 namespace godwit::device {
 
 using resources::CompletionQueue;
 using resources::EventQueue;
-using resources::from_le;
-using resources::le32;
+using wire::from_le;
+using wire::le32;
 using resources::MemoryRegion;
 using resources::PageListRequest;
 using resources::ProtectionDomain;
 using resources::WalkResult;
 
 namespace {
-
-Reply bad(std::size_t detail) { return Reply::fail(GODWIT_CMD_STATUS_BAD_PARAMETER, detail); }
-
-template <typename T>
-T copy(const std::uint8_t* params) {
-  T in;
-  std::memcpy(&in, params, sizeof(in));
-  return in;
-}
 
 std::uint64_t cq_key(std::uint32_t uctx, std::uint32_t number) {
   return std::uint64_t{uctx} << 32 | number;
@@ -116,9 +107,7 @@ Reply Device::cmd_destroy_eq(const std::uint8_t* params) {
   const In in = copy<In>(params);
   const std::uint32_t eqn = from_le(in.number);
   if (from_le(in.reserved_20) != 0) return bad(offsetof(In, reserved_20));
-  if (eqn >= eqs_.size() || eqs_[eqn] == nullptr) {
-    return Reply::fail(GODWIT_CMD_STATUS_NOT_FOUND, offsetof(In, number));
-  }
+  if (eqn >= eqs_.size() || eqs_[eqn] == nullptr) return not_found(offsetof(In, number));
   if (eqs_[eqn]->cqs != 0) return Reply::fail(GODWIT_CMD_STATUS_IN_USE);
   eqs_[eqn]->buffer.release(page_budget_);
   eqs_[eqn].reset();
@@ -144,9 +133,7 @@ Reply Device::cmd_destroy_uctx(const std::uint8_t* params) {
   const std::uint32_t number = from_le(in.number);
   if (from_le(in.reserved_20) != 0) return bad(offsetof(In, reserved_20));
   if (number == 0) return bad(offsetof(In, number));
-  if (!uctx_exists(number)) {
-    return Reply::fail(GODWIT_CMD_STATUS_NOT_FOUND, offsetof(In, number));
-  }
+  if (!uctx_exists(number)) return not_found(offsetof(In, number));
   if (uctxs_[number].objects != 0) return Reply::fail(GODWIT_CMD_STATUS_IN_USE);
   uctxs_[number] = {};
   return {};
@@ -195,7 +182,7 @@ Reply Device::cmd_create_pd(const std::uint8_t* params) {
   const In in = copy<In>(params);
   const std::uint32_t number = from_le(in.number);
   const std::uint32_t uctx = from_le(in.uctx);
-  if (!uctx_exists(uctx)) return Reply::fail(GODWIT_CMD_STATUS_NOT_FOUND, offsetof(In, uctx));
+  if (!uctx_exists(uctx)) return not_found(offsetof(In, uctx));
   if (number > kNumberMask) return bad(offsetof(In, number));
   if (find_pd(number) != nullptr) {
     return Reply::fail(GODWIT_CMD_STATUS_EXISTS, offsetof(In, number));
@@ -214,9 +201,7 @@ Reply Device::cmd_destroy_pd(const std::uint8_t* params) {
   const In in = copy<In>(params);
   const std::uint32_t number = from_le(in.number);
   ProtectionDomain* pd = find_pd(number);
-  if (pd == nullptr || pd->uctx != from_le(in.uctx)) {
-    return Reply::fail(GODWIT_CMD_STATUS_NOT_FOUND, offsetof(In, number));
-  }
+  if (pd == nullptr || pd->uctx != from_le(in.uctx)) return not_found(offsetof(In, number));
   if (pd->qps != 0 || pd->regions.size() != 0) return Reply::fail(GODWIT_CMD_STATUS_IN_USE);
   --uctxs_[pd->uctx].objects;
   pds_.erase(number);
@@ -243,12 +228,12 @@ Reply Device::cmd_reg_mr(const std::uint8_t* params) {
   const bool all_memory = (flags & GODWIT_REG_MR_ALL_MEMORY_MASK) != 0;
   const bool wants_key = (flags & GODWIT_REG_MR_KEY_MASK) != 0;
   if (!wants_key && key != 0) return bad(offsetof(In, key));
-  if (!resources::all_zero(in.reserved_168, sizeof(in.reserved_168))) {
+  if (!wire::all_zero(in.reserved_168, sizeof(in.reserved_168))) {
     return bad(offsetof(In, reserved_168));
   }
   if (from_le(in.reserved_1a0) != 0) return bad(offsetof(In, reserved_1a0));
   ProtectionDomain* pd = find_pd(from_le(in.pdn));
-  if (pd == nullptr) return Reply::fail(GODWIT_CMD_STATUS_NOT_FOUND, offsetof(In, pdn));
+  if (pd == nullptr) return not_found(offsetof(In, pdn));
   if (all_memory && pd->uctx != 0) return bad(offsetof(In, flags));
   if (wants_key && pd->taken(key)) {
     return Reply::fail(GODWIT_CMD_STATUS_EXISTS, offsetof(In, key));
@@ -281,18 +266,16 @@ Reply Device::cmd_reg_mr(const std::uint8_t* params) {
   ++regions_;
   godwit_result_key result = {};
   result.key = le32(given);
-  Reply reply;
-  std::memcpy(reply.result.data(), &result, sizeof(result));
-  return reply;
+  return reply_with(result);
 }
 
 Reply Device::cmd_dereg_mr(const std::uint8_t* params) {
   using In = godwit_cmd_dereg_mr;
   const In in = copy<In>(params);
   ProtectionDomain* pd = find_pd(from_le(in.pdn));
-  if (pd == nullptr) return Reply::fail(GODWIT_CMD_STATUS_NOT_FOUND, offsetof(In, pdn));
+  if (pd == nullptr) return not_found(offsetof(In, pdn));
   MemoryRegion* region = pd->find(from_le(in.key));
-  if (region == nullptr) return Reply::fail(GODWIT_CMD_STATUS_NOT_FOUND, offsetof(In, key));
+  if (region == nullptr) return not_found(offsetof(In, key));
   region->map.release(page_budget_);
   pd->regions.erase(region->key >> 8);
   ++pd->generation;
@@ -309,11 +292,9 @@ Reply Device::cmd_create_cq(const std::uint8_t* params) {
   const std::uint32_t log2_depth = from_le(in.log2_depth);
   const std::uint32_t flags = from_le(in.flags);
   const std::uint32_t record_offset = from_le(in.record_offset);
-  if (!uctx_exists(uctx)) return Reply::fail(GODWIT_CMD_STATUS_NOT_FOUND, offsetof(In, uctx));
+  if (!uctx_exists(uctx)) return not_found(offsetof(In, uctx));
   if (number > kNumberMask) return bad(offsetof(In, cqn));
-  if (eqn >= eqs_.size() || eqs_[eqn] == nullptr) {
-    return Reply::fail(GODWIT_CMD_STATUS_NOT_FOUND, offsetof(In, eqn));
-  }
+  if (eqn >= eqs_.size() || eqs_[eqn] == nullptr) return not_found(offsetof(In, eqn));
   if (log2_depth > config_.log2_max_cqe) return bad(offsetof(In, log2_depth));
   if ((flags & ~std::uint32_t{GODWIT_CREATE_RESTORE_MASK}) != 0) return bad(offsetof(In, flags));
   if (from_le(in.reserved_e0) != 0) return bad(offsetof(In, reserved_e0));
@@ -360,7 +341,7 @@ Reply Device::cmd_destroy_cq(const std::uint8_t* params) {
   using In = godwit_cmd_object;
   const In in = copy<In>(params);
   CompletionQueue* cq = find_cq(from_le(in.uctx), from_le(in.number));
-  if (cq == nullptr) return Reply::fail(GODWIT_CMD_STATUS_NOT_FOUND, offsetof(In, number));
+  if (cq == nullptr) return not_found(offsetof(In, number));
   if (cq->qps != 0) return Reply::fail(GODWIT_CMD_STATUS_IN_USE);
   if (cq->listed) std::erase(listed_cqs_, cq);
   cq->buffer.release(page_budget_);

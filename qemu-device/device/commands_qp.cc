@@ -1,89 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
 // Commands for QPs, and who has which QPN.
-#include <algorithm>
 #include <cstring>
+#include <vector>
 
-#include "device/device.h"
-#include "resources/endian.h"
+#include "device/commands.h"
+#include "transport/snapshot.h"
+#include "wire/endian.h"
 
 namespace godwit::device {
 
 using resources::CompletionQueue;
-using resources::from_le;
-using resources::le16;
-using resources::le32;
-using resources::le64;
+using wire::from_le;
+using wire::le32;
+using wire::le64;
 using resources::ProtectionDomain;
 using transport::Status;
 
 namespace {
-
-Reply bad(std::size_t detail) { return Reply::fail(GODWIT_CMD_STATUS_BAD_PARAMETER, detail); }
-Reply not_found(std::size_t detail) { return Reply::fail(GODWIT_CMD_STATUS_NOT_FOUND, detail); }
-
-template <typename T>
-T copy(const std::uint8_t* params) {
-  T in;
-  std::memcpy(&in, params, sizeof(in));
-  return in;
-}
-
-transport::QpAttributes decode(const godwit_qp_attr& in) {
-  transport::QpAttributes out;
-  out.status = static_cast<Status>(in.status);
-  out.cur_status = static_cast<Status>(in.cur_status);
-  out.path_mtu = in.path_mtu;
-  out.access = in.access;
-  out.timeout = in.timeout;
-  out.retry_cnt = in.retry_cnt;
-  out.rnr_retry = in.rnr_retry;
-  out.min_rnr_timer = in.min_rnr_timer;
-  out.max_rd_atomic = in.max_rd_atomic;
-  out.max_dest_rd_atomic = in.max_dest_rd_atomic;
-  out.sqd_async_notify = in.sqd_async_notify != 0;
-  out.pkey_index = from_le(in.pkey_index);
-  out.qkey = from_le(in.qkey);
-  out.dest_qpn = from_le(in.dest_qpn);
-  out.sq_psn = from_le(in.sq_psn);
-  out.rq_psn = from_le(in.rq_psn);
-  std::copy_n(in.av.dgid, 16, out.dgid.begin());
-  std::copy_n(in.av.dmac, 6, out.dmac.begin());
-  out.sgid_index = from_le(in.av.sgid_index);
-  out.flow_label = from_le(in.av.flow_label);
-  out.udp_source_port = from_le(in.av.udp_source_port);
-  out.traffic_class = in.av.traffic_class;
-  out.hop_limit = in.av.hop_limit;
-  out.service_level = in.av.service_level;
-  return out;
-}
-
-void encode(const transport::QpAttributes& in, godwit_qp_attr* out) {
-  out->status = static_cast<std::uint8_t>(in.status);
-  out->cur_status = out->status;
-  out->path_mtu = in.path_mtu;
-  out->access = in.access;
-  out->timeout = in.timeout;
-  out->retry_cnt = in.retry_cnt;
-  out->rnr_retry = in.rnr_retry;
-  out->min_rnr_timer = in.min_rnr_timer;
-  out->max_rd_atomic = in.max_rd_atomic;
-  out->max_dest_rd_atomic = in.max_dest_rd_atomic;
-  out->sqd_async_notify = in.sqd_async_notify ? 1 : 0;
-  out->pkey_index = le16(in.pkey_index);
-  out->qkey = le32(in.qkey);
-  out->dest_qpn = le32(in.dest_qpn);
-  out->sq_psn = le32(in.sq_psn);
-  out->rq_psn = le32(in.rq_psn);
-  std::copy(in.dgid.begin(), in.dgid.end(), out->av.dgid);
-  std::copy(in.dmac.begin(), in.dmac.end(), out->av.dmac);
-  out->av.sgid_index = le16(in.sgid_index);
-  out->av.flow_label = le32(in.flow_label);
-  out->av.udp_source_port = le16(in.udp_source_port);
-  out->av.traffic_class = in.traffic_class;
-  out->av.hop_limit = in.hop_limit;
-  out->av.service_level = in.service_level;
-}
 
 // Whether a queue, or the record, lies in the buffer.
 bool inside(std::uint32_t offset, std::uint64_t bytes, std::uint64_t length) {
@@ -145,7 +79,7 @@ Reply Device::check_create_qp(const godwit_create_qp& in) {
   if (from_le(in.max_inline) > sq_stride - sizeof(godwit_send_wqe)) {
     return bad(offsetof(In, max_inline));
   }
-  const bool has_rq = in.log2_rq_depth != kNoReceiveQueue;
+  const bool has_rq = in.log2_rq_depth != GODWIT_NO_RQ;
   std::uint64_t rq_bytes = 0;
   if (has_rq) {
     if (in.log2_rq_depth > 15 || 1u << in.log2_rq_depth > config_.max_qp_wr) {
@@ -201,14 +135,9 @@ Reply Device::check_qpn(const godwit_create_qp& in, std::uint32_t* qpn) {
 
 Reply Device::cmd_create_qp(const std::uint8_t* params) {
   using In = godwit_create_qp;
-  const auto mailbox = copy<godwit_cmd_mailbox>(params);
-  if (from_le(mailbox.addr) % 64 != 0) return bad(offsetof(godwit_cmd_mailbox, addr));
-  if (from_le(mailbox.length) < sizeof(In)) return bad(offsetof(godwit_cmd_mailbox, length));
-  if (from_le(mailbox.reserved_60) != 0) return bad(offsetof(godwit_cmd_mailbox, reserved_60));
   In in;
-  if (!read(from_le(mailbox.addr), &in, sizeof(in))) {
-    return Reply::fail(GODWIT_CMD_STATUS_DMA_ERROR);
-  }
+  const Reply got = read_mailbox(copy<godwit_cmd_mailbox>(params), &in, sizeof(in));
+  if (!got.ok()) return got;
   const Reply checked = check_create_qp(in);
   if (!checked.ok()) return checked;
   const std::uint32_t uctx = from_le(in.uctx);
@@ -264,22 +193,15 @@ Reply Device::cmd_create_qp(const std::uint8_t* params) {
 
   godwit_result_qpn result = {};
   result.qpn = le32(qpn);
-  Reply reply;
-  std::memcpy(reply.result.data(), &result, sizeof(result));
-  return reply;
+  return reply_with(result);
 }
 
 Reply Device::cmd_modify_qp(const std::uint8_t* params) {
   using In = godwit_modify_qp;
-  const auto mailbox = copy<godwit_cmd_mailbox>(params);
   constexpr std::uint32_t kMask = (GODWIT_QP_ATTR_CUR_STATUS << 1) - 1;
-  if (from_le(mailbox.addr) % 64 != 0) return bad(offsetof(godwit_cmd_mailbox, addr));
-  if (from_le(mailbox.length) < sizeof(In)) return bad(offsetof(godwit_cmd_mailbox, length));
-  if (from_le(mailbox.reserved_60) != 0) return bad(offsetof(godwit_cmd_mailbox, reserved_60));
   In in;
-  if (!read(from_le(mailbox.addr), &in, sizeof(in))) {
-    return Reply::fail(GODWIT_CMD_STATUS_DMA_ERROR);
-  }
+  const Reply got = read_mailbox(copy<godwit_cmd_mailbox>(params), &in, sizeof(in));
+  if (!got.ok()) return got;
   const std::uint32_t mask = from_le(in.mask);
   if ((mask & ~kMask) != 0) return bad(offsetof(In, mask));
   if (in.attr.status > GODWIT_QP_STATUS_ERROR) return bad(offsetof(In, attr.status));
@@ -287,17 +209,17 @@ Reply Device::cmd_modify_qp(const std::uint8_t* params) {
   if (in.attr.sqd_async_notify > 1) return bad(offsetof(In, attr.sqd_async_notify));
   if (in.attr.reserved_58 != 0) return bad(offsetof(In, attr.reserved_58));
   if (from_le(in.attr.reserved_70) != 0) return bad(offsetof(In, attr.reserved_70));
-  if (!resources::all_zero(in.attr.av.reserved_108, sizeof(in.attr.av.reserved_108))) {
+  if (!wire::all_zero(in.attr.av.reserved_108, sizeof(in.attr.av.reserved_108))) {
     return bad(offsetof(In, attr.av.reserved_108));
   }
   QueuePair* qp = find_qp(from_le(in.qpn));
   if (qp == nullptr) return not_found(offsetof(In, qpn));
   const Status before = qp->attr.status;
-  switch (transport::modify_qp(*qp, ports_, now_ns_, decode(in.attr), mask)) {
+  switch (transport::modify_qp(*qp, ports_, now_ns_, transport::get_attributes(in.attr), mask)) {
     case transport::ModifyResult::kOk:
       break;
     case transport::ModifyResult::kBadState:
-      return Reply::fail(GODWIT_CMD_STATUS_BAD_STATE, offsetof(In, attr.status));
+      return bad_state(offsetof(In, attr.status));
     case transport::ModifyResult::kBadParameter:
       return bad(offsetof(In, attr));
   }
@@ -323,7 +245,7 @@ Reply Device::cmd_query_qp(const std::uint8_t* params) {
   if (entry == nullptr) return not_found(offsetof(In, qpn));
   const QueuePair& qp = entry->qp != nullptr ? *entry->qp : *entry->tombstone;
   godwit_qp_info info = {};
-  encode(qp.attr, &info.attr);
+  transport::put_attributes(qp.attr, &info.attr);
   info.attr.sq_psn = le32(qp.req.next);
   info.attr.rq_psn = le32(qp.resp.expected);
   info.ext = le32((qp.mig.stopped ? GODWIT_QP_EXT_STOPPED_MASK : 0) |

@@ -42,7 +42,6 @@ inline constexpr std::uint32_t kMacFilters = 256;
 inline constexpr std::uint32_t kMaxReservations = 4096;
 inline constexpr std::uint32_t kMaxReservationsPerCommand = 1024;
 inline constexpr std::uint32_t kNumberMask = 0xffffff;  // PDs, CQs, QPs
-inline constexpr std::uint32_t kNoReceiveQueue = 255;
 inline constexpr std::uint32_t kFirstQpn = 2;  // 0 and 1 are the port's own
 inline constexpr std::uint32_t kLastQpn = 0xfffffe;
 inline constexpr std::uint32_t kMaxLog2CommandDepth = 8;
@@ -157,6 +156,7 @@ class Device final : public resources::Dma,
     std::uint64_t deadline_ns = 0;
   };
 
+  // A doorbell that comes as two stores of 32 bits: who has no store of 64 may do so.
   struct HalfDoorbell {
     std::uint32_t offset = UINT32_MAX;  // of the low half that is waiting for its high one
     std::uint32_t low = 0;
@@ -223,6 +223,7 @@ class Device final : public resources::Dma,
   Reply cmd_query_counters(const std::uint8_t* params);
   Reply cmd_set_eth_rings(const std::uint8_t* params);
   Reply cmd_set_eth_filter(const std::uint8_t* params);
+  Reply read_mailbox(const godwit_cmd_mailbox& mailbox, void* to, std::size_t length);
   Reply write_mailbox(const godwit_cmd_mailbox& mailbox, const void* from, std::size_t length);
 
   // commands_objects.cc

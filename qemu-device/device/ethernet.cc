@@ -4,15 +4,15 @@
 #include <algorithm>
 #include <cstring>
 
-#include "device/device.h"
-#include "resources/endian.h"
+#include "device/commands.h"
+#include "wire/endian.h"
 
 namespace godwit::device {
 namespace {
 
-using resources::from_le;
-using resources::le32;
-using resources::le64;
+using wire::from_le;
+using wire::le32;
+using wire::le64;
 
 constexpr std::uint32_t kEthernetHeader = 14;
 constexpr std::size_t kStatusWord = 8;  // offset of the 8 bytes that end with the status
@@ -31,31 +31,24 @@ static_assert(offsetof(godwit_eth_desc, status) == kStatusWord + offsetof(Status
 
 Reply Device::cmd_set_eth_rings(const std::uint8_t* params) {
   using In = godwit_cmd_set_eth_rings;
-  In in;
-  std::memcpy(&in, params, sizeof(in));
+  const In in = copy<In>(params);
   const std::uint32_t enable = from_le(in.enable);
   const std::uint64_t tx = from_le(in.tx_ring);
   const std::uint64_t rx = from_le(in.rx_ring);
-  if (enable > 1) return Reply::fail(GODWIT_CMD_STATUS_BAD_PARAMETER, offsetof(In, enable));
-  if (from_le(in.reserved_30) != 0) {
-    return Reply::fail(GODWIT_CMD_STATUS_BAD_PARAMETER, offsetof(In, reserved_30));
-  }
+  if (enable > 1) return bad(offsetof(In, enable));
+  if (from_le(in.reserved_30) != 0) return bad(offsetof(In, reserved_30));
   if (enable == 0) {
     if (in.log2_tx != 0 || in.log2_rx != 0 || tx != 0 || rx != 0) {
-      return Reply::fail(GODWIT_CMD_STATUS_BAD_PARAMETER, offsetof(In, log2_tx));
+      return bad(offsetof(In, log2_tx));
     }
     eth_ = {};
     return {};
   }
-  if (eth_.enabled) return Reply::fail(GODWIT_CMD_STATUS_BAD_STATE);
-  if (in.log2_tx < 4 || in.log2_tx > 12) {
-    return Reply::fail(GODWIT_CMD_STATUS_BAD_PARAMETER, offsetof(In, log2_tx));
-  }
-  if (in.log2_rx < 4 || in.log2_rx > 12) {
-    return Reply::fail(GODWIT_CMD_STATUS_BAD_PARAMETER, offsetof(In, log2_rx));
-  }
-  if (tx % 64 != 0) return Reply::fail(GODWIT_CMD_STATUS_BAD_PARAMETER, offsetof(In, tx_ring));
-  if (rx % 64 != 0) return Reply::fail(GODWIT_CMD_STATUS_BAD_PARAMETER, offsetof(In, rx_ring));
+  if (eth_.enabled) return bad_state();
+  if (in.log2_tx < 4 || in.log2_tx > 12) return bad(offsetof(In, log2_tx));
+  if (in.log2_rx < 4 || in.log2_rx > 12) return bad(offsetof(In, log2_rx));
+  if (tx % 64 != 0) return bad(offsetof(In, tx_ring));
+  if (rx % 64 != 0) return bad(offsetof(In, rx_ring));
   eth_ = {};
   eth_.enabled = true;
   eth_.log2_tx = in.log2_tx;
@@ -67,15 +60,12 @@ Reply Device::cmd_set_eth_rings(const std::uint8_t* params) {
 
 Reply Device::cmd_set_eth_filter(const std::uint8_t* params) {
   using In = godwit_cmd_set_eth_filter;
-  In in;
-  std::memcpy(&in, params, sizeof(in));
+  const In in = copy<In>(params);
   const std::uint32_t entries = from_le(in.count);
   const std::uint32_t flags = from_le(in.flags);
-  if (entries > kMacFilters) {
-    return Reply::fail(GODWIT_CMD_STATUS_BAD_PARAMETER, offsetof(In, count));
-  }
+  if (entries > kMacFilters) return bad(offsetof(In, count));
   if ((flags & ~std::uint32_t{GODWIT_ETH_PROMISC_MASK | GODWIT_ETH_ALLMULTI_MASK}) != 0) {
-    return Reply::fail(GODWIT_CMD_STATUS_BAD_PARAMETER, offsetof(In, flags));
+    return bad(offsetof(In, flags));
   }
   std::array<std::array<std::uint8_t, 8>, kMacFilters> list;
   if (entries > 0 && !read(from_le(in.addr), list.data(), entries * sizeof(list[0]))) {

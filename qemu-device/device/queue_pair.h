@@ -69,9 +69,7 @@ struct QueuePair : transport::Qp {
   }
   bool attached() const { return !buffer.empty(); }
   std::uint32_t sq_depth() const { return std::uint32_t{1} << log2_sq_depth; }
-  std::uint32_t rq_depth() const {
-    return log2_rq_depth == 255 ? 0 : std::uint32_t{1} << log2_rq_depth;
-  }
+  std::uint32_t rq_depth() const { return has_rq() ? std::uint32_t{1} << log2_rq_depth : 0; }
 };
 
 }  // namespace godwit::device

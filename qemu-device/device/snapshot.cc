@@ -10,14 +10,14 @@
 #include <cstring>
 
 #include "device/device.h"
-#include "resources/endian.h"
+#include "wire/endian.h"
 #include "transport/snapshot.h"
 
 namespace godwit::device {
 
 using resources::CompletionQueue;
 using resources::EventQueue;
-using resources::le32;
+using wire::le32;
 using resources::MemoryRegion;
 using resources::PageListRequest;
 using resources::PageMap;
@@ -375,7 +375,7 @@ struct Device::Snapshot {
         (ttl != GODWIT_NO_DEADLINE && !m.tombstone) || waiting != qp.restore ||
         (m.unloaded && m.loaded) || (m.loaded && !m.stopped) || (m.redirects && !m.tombstone) ||
         (m.tombstone && (!m.stopped || waiting)) || qp.log2_sq_depth > 15 ||
-        (qp.log2_rq_depth > 15 && qp.log2_rq_depth != kNoReceiveQueue)) {
+        (qp.log2_rq_depth > 15 && qp.has_rq())) {
       return false;
     }
     transport::Qp loaded;

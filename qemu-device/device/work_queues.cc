@@ -6,14 +6,14 @@
 #include <cstring>
 
 #include "device/device.h"
-#include "resources/endian.h"
+#include "wire/endian.h"
 
 namespace godwit::device {
 
 using resources::CompletionQueue;
-using resources::from_le;
-using resources::le32;
-using resources::le64;
+using wire::from_le;
+using wire::le32;
+using wire::le64;
 using transport::Fault;
 using transport::Fetch;
 using transport::Qp;
@@ -160,7 +160,7 @@ Fetch Device::fetch_recv(Qp& base, std::uint16_t index, RecvRequest* request) {
   if (!qp.buffer.read(*this, at, bytes.data(), stride)) return Fetch::kBad;
   std::memcpy(&wqe, bytes.data(), sizeof(wqe));
   if (wqe.num_sge > qp.max_recv_sge ||
-      !resources::all_zero(wqe.reserved_8, sizeof(wqe.reserved_8)) ||
+      !wire::all_zero(wqe.reserved_8, sizeof(wqe.reserved_8)) ||
       !decode_sges(bytes.data() + sizeof(wqe), wqe.num_sge, request->sge.data(),
                    &request->length)) {
     trace(GODWIT_TRACE_BAD_WQE, qp.qpn, index);
@@ -236,7 +236,7 @@ void Device::post_sq(QueuePair& qp, std::uint16_t producer) {
   const auto posted = static_cast<std::uint16_t>(producer - qp.req.consumer);
   const auto known = static_cast<std::uint16_t>(qp.req.producer - qp.req.consumer);
   if (posted > qp.sq_depth() || posted < known) return;
-  transport::on_send_posted(qp, ports_, now_ns_, producer);
+  transport::on_send_posted(qp, producer);
 }
 
 }  // namespace godwit::device

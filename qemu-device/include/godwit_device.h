@@ -75,7 +75,7 @@ struct godwit_host_ops {
                   uint64_t d);
 };
 
-/* Device properties. Zero-initialise, then godwit_device_default_config(). */
+/* Device properties. godwit_device_default_config() sets all of them. */
 struct godwit_device_config {
     uint8_t mac[6];
     uint16_t vectors;           /* MSI-X vectors, 3 to 64 */

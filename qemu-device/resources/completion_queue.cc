@@ -3,9 +3,12 @@
 
 #include "godwit_regs.h"
 
-#include "resources/endian.h"
+#include "wire/endian.h"
 
 namespace godwit::resources {
+
+using wire::from_le;
+
 namespace {
 
 constexpr std::uint32_t kIndexMask = GODWIT_DB_CQ_ARM_INDEX_MASK;

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "resources/event_queue.h"
 
-#include "resources/endian.h"
+#include "wire/endian.h"
 
 namespace godwit::resources {
+
+using wire::le32;
 
 EventQueue::Post EventQueue::post(Dma& dma, std::uint8_t type, std::uint8_t subtype,
                                   std::uint32_t about) {

@@ -4,9 +4,11 @@
 #include <algorithm>
 #include <utility>
 
-#include "resources/endian.h"
+#include "wire/endian.h"
 
 namespace godwit::resources {
+
+using wire::from_le;
 
 WalkResult PageMap::check(const PageBudget& budget, const PageListRequest& request) const {
   if (request.page_shift < GODWIT_PAGE_SHIFT_MIN || request.page_shift > GODWIT_PAGE_SHIFT_MAX) {

@@ -318,7 +318,7 @@ void on_nak_stopped(const Context& c, wire::Psn psn) {
 }
 
 void on_extension(const Context& c, const wire::Packet& packet) {
-  if (!c.ports.config.migration || !c.qp.receives() || c.qp.attr.status == Status::kSqe) {
+  if (!c.ports.config.migration) {
     c.count(GODWIT_COUNTER_RX_NO_QP);
     return;
   }
@@ -335,7 +335,7 @@ void answer_stopped(const Context& c, const wire::Packet& packet) {
   const bool resume = packet.h.opcode == wire::kResume;
   const bool with_mig = resume && packet.has_mig_eth;
   // Its own successor tells a tombstone where it is, and gets no answer.
-  if (with_mig && (mig.flags & wire::kMigHome) != 0 && qp.mig.tombstone && qp.receives()) {
+  if (with_mig && (mig.flags & wire::kMigHome) != 0 && qp.mig.tombstone && qp.connected()) {
     on_home(c, packet);
     return;
   }
@@ -344,7 +344,7 @@ void answer_stopped(const Context& c, const wire::Packet& packet) {
   // its own retries.
   const bool of_tombstone = with_mig && (mig.flags & (wire::kMigHome | wire::kMigRedirect)) != 0;
   if ((packet.info().role != wire::Role::kRequest && !resume) || of_tombstone ||
-      !packet.h.extended || !qp.receives()) {
+      !packet.h.extended || !qp.connected()) {
     c.count(GODWIT_COUNTER_STOPPED_DROPS);
     return;
   }
@@ -433,7 +433,7 @@ ResumeResult resume(Qp& qp, Ports& ports, std::uint64_t now_ns, std::uint32_t at
   qp.mig.last_attempt = attempt;
   qp.mig.loaded = false;
   unstop(qp, ports, now_ns);
-  if (!qp.receives()) return ResumeResult::kOk;
+  if (!qp.connected()) return ResumeResult::kOk;
   qp.mig.own_epoch += attempt;
   qp.mig.resuming = false;
   qp.mig.resume_deadline = kOff;

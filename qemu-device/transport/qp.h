@@ -8,6 +8,7 @@
 #include <array>
 #include <cstdint>
 
+#include "godwit_queue.h"
 #include "transport/ports.h"
 #include "wire/packet.h"
 
@@ -193,7 +194,7 @@ struct Qp {
   std::uint32_t qpn = 0;
   std::uint8_t type = 0;           // GODWIT_QP_TYPE_*
   std::uint8_t log2_sq_depth = 0;
-  std::uint8_t log2_rq_depth = 0;  // 255: none
+  std::uint8_t log2_rq_depth = 0;  // GODWIT_NO_RQ: none
   QpAttributes attr;
   Place own;  // the GID and MAC that it speaks from; set at RTR and at RESUME
   bool own_ipv4 = false;
@@ -203,9 +204,14 @@ struct Qp {
   QpStatistics stats;
 
   [[nodiscard]] std::uint32_t mtu() const { return 128U << attr.path_mtu; }
-  [[nodiscard]] bool receives() const {
-    return attr.status == Status::kRtr || attr.status == Status::kRts ||
-           attr.status == Status::kSqd || attr.status == Status::kSqe;
+  // Packets of so many bytes of payload.
+  [[nodiscard]] std::uint32_t packets(std::uint32_t length) const {
+    return length == 0 ? 1 : (length - 1) / mtu() + 1;
+  }
+  [[nodiscard]] bool has_rq() const { return log2_rq_depth != GODWIT_NO_RQ; }
+  // It has a peer, whose packets it takes.
+  [[nodiscard]] bool connected() const {
+    return attr.status >= Status::kRtr && attr.status <= Status::kSqe;
   }
 };
 

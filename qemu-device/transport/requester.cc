@@ -35,11 +35,6 @@ Inflight& at(Requester& req, std::uint32_t offset) {
   return req.inflight[(req.inflight_head + offset) % kMaxInflight];
 }
 
-std::uint32_t packets_of(const Qp& qp, WrOpcode opcode, std::uint32_t length) {
-  if (opcode == WrOpcode::kCompareSwap || opcode == WrOpcode::kFetchAdd) return 1;
-  return length == 0 ? 1 : (length - 1) / qp.mtu() + 1;
-}
-
 wire::Psn end_psn(Requester& req) {
   if (req.inflight_count == 0) return req.first_psn;
   const Inflight& last = at(req, req.inflight_count - 1);
@@ -77,7 +72,7 @@ Fault learn(const Context& c, std::uint32_t offset, CachedSend* cache) {
   const SendRequest& r = cache->request;
   Inflight entry;
   entry.first_psn = end_psn(req);
-  entry.packets = packets_of(c.qp, r.opcode, r.length);
+  entry.packets = c.qp.packets(r.length);
   entry.length = r.length;
   entry.opcode = r.opcode;
   entry.signaled = r.signaled;
@@ -212,7 +207,7 @@ void on_ack(const Context& c, const wire::Packet& packet) {
   }
   if (!psn_in(psn, req.una, req.high)) return;  // a ghost of an earlier request
   leave_pause(c);
-  const std::uint8_t kind = syndrome >> 5;
+  const std::uint8_t kind = syndrome >> 5;  // 0: ACK, 1: RNR NAK, 3: NAK
   const wire::Psn before = req.una;
   const bool whole = acknowledge_before(c, kind == 0 ? psn_add(psn, 1) : psn);
   if (qp.attr.status == Status::kError) return;
@@ -563,7 +558,7 @@ bool flushed(const Context& c) {
   const Qp& qp = c.qp;
   const auto sends = static_cast<std::uint16_t>(qp.req.consumer - qp.mig.stop_sq);
   if (posted(qp.req, 0) && sends < 1U << qp.log2_sq_depth) return false;
-  if (qp.log2_rq_depth == 255) return true;
+  if (!qp.has_rq()) return true;
   const auto receives = static_cast<std::uint16_t>(qp.resp.rq_consumer - qp.mig.stop_rq);
   RecvRequest recv;
   return receives >= 1U << qp.log2_rq_depth ||
@@ -574,7 +569,7 @@ bool flush(const Context& c, unsigned* budget) {
   Qp& qp = c.qp;
   Requester& req = qp.req;
   // Half for each queue, so that neither waits for the other to be empty.
-  unsigned sends = qp.log2_rq_depth == 255 ? *budget : *budget / 2;
+  unsigned sends = qp.has_rq() ? *budget / 2 : *budget;
   bool more = false;
   while (posted(req, 0)) {
     more = sends == 0;
@@ -596,7 +591,7 @@ bool flush(const Context& c, unsigned* budget) {
     if (completion.fault == Fault::kFlushed) c.count(GODWIT_COUNTER_REQ_CQE_FLUSH_ERROR);
     if (!c.ports.queues.complete_send(qp, completion)) return true;
   }
-  while (qp.log2_rq_depth != 255) {
+  while (qp.has_rq()) {
     RecvRequest request;
     if (c.ports.queues.fetch_recv(qp, qp.resp.rq_consumer, &request) == Fetch::kEmpty) break;
     if (*budget == 0) return true;

@@ -67,12 +67,12 @@ void fail_receive(const Context& c, Fault fault) {
   if (c.ports.queues.complete_recv(c.qp, completion)) refuse(c, fault);
 }
 
-// The receive WQE of the message at hand. kOk, or the answer has been given.
+// The receive WQE of the message at hand. False: the answer has been given.
 bool take_receive(const Context& c) {
   Qp& qp = c.qp;
   Responder& resp = qp.resp;
   if (resp.recv_cached) return true;
-  if (qp.log2_rq_depth == 255) {
+  if (!qp.has_rq()) {
     refuse(c, Fault::kInvalidRequest);
     return false;
   }
@@ -116,6 +116,23 @@ void end_message(const Context& c) {
   resp.msn = (resp.msn + 1) & wire::kPsnMask;
 }
 
+// The last packet of the message is placed. False: the QP has failed.
+bool complete_receive(const Context& c, const wire::Packet& packet) {
+  Responder& resp = c.qp.resp;
+  const wire::OpcodeInfo& info = packet.info();
+  RecvCompletion completion;
+  completion.wqe_index = resp.rq_consumer;
+  completion.write_with_immediate = info.message == wire::Message::kWrite;
+  completion.has_immediate = info.immediate;
+  completion.immediate_be = packet.h.immediate_be;
+  completion.solicited = packet.h.solicited;
+  completion.byte_len = static_cast<std::uint32_t>(resp.message_placed);
+  if (!c.ports.queues.complete_recv(c.qp, completion)) return false;
+  ++resp.rq_consumer;
+  resp.recv_taken = resp.recv_cached = false;
+  return true;
+}
+
 void on_send(const Context& c, const wire::Packet& packet) {
   Qp& qp = c.qp;
   Responder& resp = qp.resp;
@@ -136,15 +153,7 @@ void on_send(const Context& c, const wire::Packet& packet) {
   resp.message_placed += packet.payload.size();
   resp.message_opcode = packet.h.opcode;
   if (info.last) {
-    RecvCompletion completion;
-    completion.wqe_index = resp.rq_consumer;
-    completion.has_immediate = info.immediate;
-    completion.immediate_be = packet.h.immediate_be;
-    completion.solicited = packet.h.solicited;
-    completion.byte_len = static_cast<std::uint32_t>(resp.message_placed);
-    if (!c.ports.queues.complete_recv(qp, completion)) return;
-    ++resp.rq_consumer;
-    resp.recv_taken = resp.recv_cached = false;
+    if (!complete_receive(c, packet)) return;
     end_message(c);
   }
   accept(c, 1);
@@ -187,18 +196,7 @@ void on_write(const Context& c, const wire::Packet& packet) {
   resp.message_rkey = rkey;
   resp.message_opcode = packet.h.opcode;
   if (info.last) {
-    if (info.immediate) {
-      RecvCompletion completion;
-      completion.wqe_index = resp.rq_consumer;
-      completion.write_with_immediate = true;
-      completion.has_immediate = true;
-      completion.immediate_be = packet.h.immediate_be;
-      completion.solicited = packet.h.solicited;
-      completion.byte_len = static_cast<std::uint32_t>(resp.message_placed);
-      if (!c.ports.queues.complete_recv(qp, completion)) return;
-      ++resp.rq_consumer;
-      resp.recv_taken = resp.recv_cached = false;
-    }
+    if (info.immediate && !complete_receive(c, packet)) return;
     end_message(c);
   }
   accept(c, 1);
@@ -242,7 +240,7 @@ void on_read(const Context& c, const wire::Packet& packet) {
   }
   end_message(c);
   slot->first_psn = slot->next_psn = h.psn;
-  slot->packets = h.length == 0 ? 1 : (h.length - 1) / qp.mtu() + 1;
+  slot->packets = qp.packets(h.length);
   slot->opcode = h.opcode;
   slot->in_progress = true;
   slot->rkey = h.rkey;

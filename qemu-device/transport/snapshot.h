@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// A stopped QP to and from abi/godwit_state.h.
+// A stopped QP to and from abi/godwit_state.h; of those, attributes are in commands as well.
 #ifndef GODWIT_TRANSPORT_SNAPSHOT_H
 #define GODWIT_TRANSPORT_SNAPSHOT_H
 
@@ -10,6 +10,10 @@
 #include "transport/qp.h"
 
 namespace godwit::transport {
+
+// As they are: nothing is checked.
+[[nodiscard]] QpAttributes get_attributes(const godwit_qp_attr& from);
+void put_attributes(const QpAttributes& attr, godwit_qp_attr* to);
 
 // Fills everything, the header's check sum included. `now_ns` is used if the QP is not
 // stopped (a snapshot of the whole device).

@@ -9,14 +9,14 @@
 
 namespace godwit::transport {
 
-void on_send_posted(Qp& qp, Ports&, std::uint64_t, std::uint16_t producer) {
+void on_send_posted(Qp& qp, std::uint16_t producer) {
   qp.req.producer = producer;
   if (qp.attr.status == Status::kRts) qp.req.drained = false;
 }
 
 void on_packet(Qp& qp, Ports& ports, std::uint64_t now_ns, const wire::Packet& packet) {
   Context c{qp, ports, now_ns};
-  if (!qp.receives() || qp.mig.unloaded) {
+  if (!qp.connected() || qp.mig.unloaded) {
     c.count(GODWIT_COUNTER_RX_NO_QP);
     return;
   }
@@ -93,7 +93,7 @@ void on_timer(Qp& qp, Ports& ports, std::uint64_t now_ns) {
 }
 
 std::uint64_t next_deadline(const Qp& qp) {
-  if (qp.mig.stopped) return kNoDeadline;
+  if (qp.mig.stopped) return kOff;
   return std::min(std::min(qp.req.ack_deadline, qp.req.rnr_deadline),
                   std::min(qp.mig.pause_deadline, qp.mig.resume_deadline));
 }

@@ -13,8 +13,6 @@
 
 namespace godwit::transport {
 
-inline constexpr std::uint64_t kNoDeadline = UINT64_MAX;
-
 // MODIFY_QP: checks the transition (IBTA 10.3.1, ib_modify_qp_is_ok) and every attribute, then
 // changes all or nothing.
 enum class ModifyResult : std::uint8_t { kOk, kBadState, kBadParameter };
@@ -23,7 +21,7 @@ enum class ModifyResult : std::uint8_t { kOk, kBadState, kBadParameter };
 
 // New send WQEs may be there: `producer` as the doorbell or the record said, already checked
 // against the queue's depth.
-void on_send_posted(Qp& qp, Ports& ports, std::uint64_t now_ns, std::uint16_t producer);
+void on_send_posted(Qp& qp, std::uint16_t producer);
 
 // A packet for this QP: ICRC, opcode, lengths and pad are good; the destination QPN is its.
 void on_packet(Qp& qp, Ports& ports, std::uint64_t now_ns, const wire::Packet& packet);
@@ -34,7 +32,7 @@ void on_packet(Qp& qp, Ports& ports, std::uint64_t now_ns, const wire::Packet& p
 
 // Timers that have expired.
 void on_timer(Qp& qp, Ports& ports, std::uint64_t now_ns);
-[[nodiscard]] std::uint64_t next_deadline(const Qp& qp);
+[[nodiscard]] std::uint64_t next_deadline(const Qp& qp);  // kOff: none
 
 // The device found its CQ or queue memory broken, or the driver asks for it.
 void enter_error(Qp& qp, Ports& ports, std::uint64_t now_ns, Fault fault);

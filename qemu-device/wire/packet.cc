@@ -86,6 +86,67 @@ Gid get_gid(const std::uint8_t* ip, bool ipv4, bool source) {
   return gid;
 }
 
+Path get_path(std::span<const std::uint8_t> frame, const Layout& layout) {
+  const std::uint8_t* ip = frame.data() + kEthBytes;
+  Path path;
+  path.ipv4 = layout.ipv4;
+  std::copy_n(frame.begin(), 6, path.dmac.begin());
+  std::copy_n(frame.begin() + 6, 6, path.smac.begin());
+  path.sgid = get_gid(ip, layout.ipv4, true);
+  path.dgid = get_gid(ip, layout.ipv4, false);
+  path.udp_source_port = get<std::uint16_t>(ip + layout.ip_bytes);
+  if (layout.ipv4) {
+    path.traffic_class = ip[1];
+    path.hop_limit = ip[8];
+    path.flow_label = 0;
+  } else {
+    path.traffic_class = static_cast<std::uint8_t>(get<std::uint16_t>(ip) >> 4);
+    path.hop_limit = ip[7];
+    path.flow_label = get<std::uint32_t>(ip) & 0xfffff;
+  }
+  return path;
+}
+
+// All that may stand between BTH and payload. Returns its end.
+const std::uint8_t* get_extended_headers(const std::uint8_t* p, const OpcodeInfo& info,
+                                         bool mig_eth, Headers* h) {
+  if (info.reth) {
+    h->va = get<std::uint64_t>(p);
+    h->rkey = get<std::uint32_t>(p + 8);
+    h->length = get<std::uint32_t>(p + 12);
+    p += 16;
+  }
+  if (info.atomic_eth) {
+    h->va = get<std::uint64_t>(p);
+    h->rkey = get<std::uint32_t>(p + 8);
+    h->swap_add = get<std::uint64_t>(p + 12);
+    h->compare = get<std::uint64_t>(p + 20);
+    p += 28;
+  }
+  if (info.aeth) {
+    h->aeth.syndrome = p[0];
+    h->aeth.msn = get24(p + 1);
+    p += 4;
+  }
+  if (info.atomic_ack_eth) {
+    h->atomic_original = get<std::uint64_t>(p);
+    p += 8;
+  }
+  if (info.immediate) {
+    std::memcpy(&h->immediate_be, p, 4);
+    p += 4;
+  }
+  if (mig_eth) {
+    h->mig.version = p[0];
+    h->mig.flags = p[1];
+    h->mig.reserved = get<std::uint16_t>(p + 2);
+    h->mig.epoch = get<std::uint32_t>(p + 4);
+    h->mig.token = get<std::uint64_t>(p + 8);
+    p += 16;
+  }
+  return p;
+}
+
 }  // namespace
 
 void put_redirect(const Redirect& redirect, std::span<std::uint8_t> bytes) {
@@ -115,8 +176,7 @@ Parse parse(std::span<const std::uint8_t> frame, Packet* packet) {
   if (layout.udp_end > frame.size() || layout.udp_end < bth_offset + kBthBytes + kIcrcBytes) {
     return Parse::kMalformed;
   }
-  const std::uint8_t* ip = frame.data() + kEthBytes;
-  const std::uint8_t* udp = ip + layout.ip_bytes;
+  const std::uint8_t* udp = frame.data() + kEthBytes + layout.ip_bytes;
   if (get<std::uint16_t>(udp + 4) != layout.udp_end - kEthBytes - layout.ip_bytes) {
     return Parse::kMalformed;
   }
@@ -126,23 +186,7 @@ Parse parse(std::span<const std::uint8_t> frame, Packet* packet) {
   std::uint32_t got;
   std::memcpy(&got, icrc_bytes, sizeof(got));  // little-endian on the wire
   if (got != want) return Parse::kBadIcrc;
-
-  Path& path = packet->path;
-  path.ipv4 = layout.ipv4;
-  std::copy_n(frame.begin(), 6, path.dmac.begin());
-  std::copy_n(frame.begin() + 6, 6, path.smac.begin());
-  path.sgid = get_gid(ip, layout.ipv4, true);
-  path.dgid = get_gid(ip, layout.ipv4, false);
-  path.udp_source_port = get<std::uint16_t>(udp);
-  if (layout.ipv4) {
-    path.traffic_class = ip[1];
-    path.hop_limit = ip[8];
-    path.flow_label = 0;
-  } else {
-    path.traffic_class = static_cast<std::uint8_t>(get<std::uint16_t>(ip) >> 4);
-    path.hop_limit = ip[7];
-    path.flow_label = get<std::uint32_t>(ip) & 0xfffff;
-  }
+  packet->path = get_path(frame, layout);
 
   const std::uint8_t* bth = frame.data() + bth_offset;
   Headers& h = packet->h;
@@ -167,47 +211,13 @@ Parse parse(std::span<const std::uint8_t> frame, Packet* packet) {
   } else if (left < info.header_bytes()) {
     return Parse::kMalformed;
   }
-  const std::uint8_t* const begin = p;
-  if (info.reth) {
-    h.va = get<std::uint64_t>(p);
-    h.rkey = get<std::uint32_t>(p + 8);
-    h.length = get<std::uint32_t>(p + 12);
-    p += 16;
-  }
-  if (info.atomic_eth) {
-    h.va = get<std::uint64_t>(p);
-    h.rkey = get<std::uint32_t>(p + 8);
-    h.swap_add = get<std::uint64_t>(p + 12);
-    h.compare = get<std::uint64_t>(p + 20);
-    p += 28;
-  }
-  if (info.aeth) {
-    h.aeth.syndrome = p[0];
-    h.aeth.msn = get24(p + 1);
-    p += 4;
-  }
-  if (info.atomic_ack_eth) {
-    h.atomic_original = get<std::uint64_t>(p);
-    p += 8;
-  }
-  if (info.immediate) {
-    std::memcpy(&h.immediate_be, p, 4);
-    p += 4;
-  }
-  if (packet->has_mig_eth) {
-    h.mig.version = p[0];
-    h.mig.flags = p[1];
-    h.mig.reserved = get<std::uint16_t>(p + 2);
-    h.mig.epoch = get<std::uint32_t>(p + 4);
-    h.mig.token = get<std::uint64_t>(p + 8);
-    p += 16;
-  }
-  left -= static_cast<std::size_t>(p - begin);
+  const std::uint8_t* const payload = get_extended_headers(p, info, packet->has_mig_eth, &h);
+  left -= static_cast<std::size_t>(payload - p);
   if (left < pad) return Parse::kMalformed;
   left -= pad;
   if (left > kMaxPayload) return Parse::kMalformed;
   if (!info.payload && info.role != Role::kExtension && left != 0) return Parse::kMalformed;
-  packet->payload = {p, left};
+  packet->payload = {payload, left};
   return Parse::kOk;
 }
 

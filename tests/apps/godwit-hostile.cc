@@ -313,12 +313,12 @@ const Privileged kPrivileged[] = {
     {"CR_EVENT", GODWIT_OBJECT_CR, GODWIT_METHOD_CR_EVENT,
      [](Target& t) {
        const godwit_event_in inject = {.what = GODWIT_EVENT_INJECT, .event_type = 9};
-       return cr::event(t.fd, cr::EventObject::kPort, 0, inject);
+       return cr::event(t.fd, 0, 0, inject);
      }},
     {"CR_EVENT, a note", GODWIT_OBJECT_CR, GODWIT_METHOD_CR_EVENT,
      [](Target& t) {
        const godwit_event_in note = {.what = GODWIT_EVENT_NOTE | GODWIT_EVENT_COMP, .event_type = 0};
-       return cr::event(t.fd, cr::EventObject::kCq, t.cq, note);
+       return cr::event(t.fd, GODWIT_RECORD_CQ, t.cq, note);
      }},
     {"CR_IDENTIFY", GODWIT_OBJECT_CR, GODWIT_METHOD_CR_IDENTIFY,
      [](Target& t) {
@@ -794,7 +794,8 @@ void restore_round(const Checkpoint& checkpoint, Tamper* tamper) {
   for (std::uint32_t n = tamper ? (*tamper)(3) : 0; n > 0; n--) {
     const godwit_event_in event = {.what = (*tamper)(2) ? GODWIT_EVENT_COMP : (*tamper)(3),
                                    .event_type = (*tamper)(24)};
-    note(cr::event(fd.get(), static_cast<cr::EventObject>((*tamper)(3)), (*tamper)(8), event));
+    static constexpr std::uint32_t kOwners[] = {0, GODWIT_RECORD_CQ, GODWIT_RECORD_QP};
+    note(cr::event(fd.get(), kOwners[(*tamper)(3)], (*tamper)(8), event));
   }
   godwit_program_out program = {};
   answer("PROGRAM", cr::program(fd.get(), static_cast<std::uint32_t>(getpid()), &program));

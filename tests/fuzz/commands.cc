@@ -198,7 +198,7 @@ class Driver {
     } else {
       in.buffer = buffer(2048 + 64);
     }
-    if ((how & 4) != 0) in.log2_rq_depth = 255;
+    if ((how & 4) != 0) in.log2_rq_depth = GODWIT_NO_RQ;
     mail(in);
   }
 

@@ -70,7 +70,7 @@ void check_fixed_point(const godwit_qp_state& state) {
     qp.type = from.type;
     qp.log2_sq_depth = from.log2_sq_depth;
     qp.log2_rq_depth = from.log2_rq_depth;
-    if (qp.log2_sq_depth > 15 || (qp.log2_rq_depth > 15 && qp.log2_rq_depth != 255)) return {};
+    if (qp.log2_sq_depth > 15 || (qp.log2_rq_depth > 15 && qp.has_rq())) return {};
     if (transport::load_qp(qp, 1, from) != nullptr) return {};
     return qp;
   };

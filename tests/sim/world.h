@@ -100,7 +100,6 @@ class World {
   std::uint64_t now() const { return clock_; }
   Verdict& verdict() { return verdict_; }
   void snapshot(unsigned machine);  // a VM is saved and loaded; nobody may notice
-  std::uint64_t disturbed() const { return disturbed_; }
 
  private:
   struct Move {

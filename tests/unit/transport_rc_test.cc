@@ -150,9 +150,9 @@ class End : public WorkQueues, public Memory, public Link {
               ModifyResult::kOk);
   }
 
-  void post(const SendRequest& request, std::uint64_t now) {
+  void post(const SendRequest& request) {
     sends.push_back(request);
-    on_send_posted(qp, ports, now, static_cast<std::uint16_t>(sends.size()));
+    on_send_posted(qp, static_cast<std::uint16_t>(sends.size()));
   }
 
   unsigned number_;
@@ -287,27 +287,28 @@ struct World {
   std::unique_ptr<End> a, b, c;
 };
 
-void expect_all_done(World& w, unsigned n) {
-  ASSERT_EQ(w.a->send_completions.size(), n);
+// All n requests of `from`, `swaps` of which compare and swap.
+void expect_all_done(const End& from, const End& to, std::uint64_t swaps, unsigned n) {
+  ASSERT_EQ(from.send_completions.size(), n);
   std::uint64_t adds = 0;
   unsigned receives = 0;
   for (unsigned i = 0; i < n; ++i) {
-    EXPECT_EQ(w.a->send_completions[i].wqe_index, i);
-    EXPECT_EQ(w.a->send_completions[i].fault, Fault::kNone);
-    const WrOpcode opcode = w.a->sends[i].opcode;
+    EXPECT_EQ(from.send_completions[i].wqe_index, i);
+    EXPECT_EQ(from.send_completions[i].fault, Fault::kNone);
+    const WrOpcode opcode = from.sends[i].opcode;
     adds += opcode == WrOpcode::kFetchAdd ? 1 : 0;
     receives += opcode == WrOpcode::kSend || opcode == WrOpcode::kSendImm ||
                 opcode == WrOpcode::kWriteImm;
   }
-  ASSERT_EQ(w.b->recv_completions.size(), receives);
+  ASSERT_EQ(to.recv_completions.size(), receives);
   unsigned at = 0;
   for (unsigned i = 0; i < n; ++i) {
-    const SendRequest& r = w.a->sends[i];
+    const SendRequest& r = from.sends[i];
     if (r.opcode != WrOpcode::kSend && r.opcode != WrOpcode::kSendImm &&
         r.opcode != WrOpcode::kWriteImm) {
       continue;
     }
-    const RecvCompletion& got = w.b->recv_completions[at];
+    const RecvCompletion& got = to.recv_completions[at];
     EXPECT_EQ(got.wqe_index, at++);
     EXPECT_EQ(got.byte_len, r.length);
     EXPECT_EQ(got.has_immediate, r.opcode != WrOpcode::kSend);
@@ -317,23 +318,29 @@ void expect_all_done(World& w, unsigned n) {
     EXPECT_EQ(got.solicited, r.solicited);
   }
   std::uint64_t counted[2];
-  std::memcpy(counted, w.b->memory.data() + 0x80000, 16);
+  std::memcpy(counted, to.memory.data() + 0x80000, 16);
   EXPECT_EQ(counted[0], adds);
-  EXPECT_EQ(counted[1], w.swaps);
+  EXPECT_EQ(counted[1], swaps);
+}
+
+SendRequest plain(WrOpcode opcode, std::uint32_t length = 0) {
+  SendRequest r;
+  r.opcode = opcode;
+  r.signaled = true;
+  r.rkey = 1;
+  r.remote_addr = 0x1000;
+  r.length = length;
+  r.sge_count = length > 0 ? 1 : 0;
+  r.sge[0] = {0, length, 1};
+  return r;
 }
 
 TEST(Rc, WriteArrives) {
   World w(1);
   for (std::size_t i = 0; i < 5000; ++i) w.a->memory[i] = static_cast<std::uint8_t>(i * 31);
-  SendRequest r;
-  r.opcode = WrOpcode::kWrite;
-  r.signaled = true;
-  r.rkey = 1;
-  r.length = 5000;
-  r.sge_count = 1;
-  r.sge[0] = {0, 5000, 1};
+  SendRequest r = plain(WrOpcode::kWrite, 5000);
   r.remote_addr = 0x1001;
-  w.a->post(r, w.now);
+  w.a->post(r);
   for (int i = 0; i < 20; ++i) w.step();
   ASSERT_EQ(w.a->send_completions.size(), 1U);
   EXPECT_EQ(std::memcmp(w.a->memory.data(), w.b->memory.data() + 0x1001, 5000), 0);
@@ -343,15 +350,10 @@ TEST(Rc, WriteArrives) {
 TEST(Rc, ReadArrives) {
   World w(1);
   for (std::size_t i = 0; i < 5000; ++i) w.b->memory[i + 7] = static_cast<std::uint8_t>(i * 31);
-  SendRequest r;
-  r.opcode = WrOpcode::kRead;
-  r.signaled = true;
-  r.rkey = 1;
-  r.length = 5000;
-  r.sge_count = 1;
-  r.sge[0] = {100, 5000, 1};
+  SendRequest r = plain(WrOpcode::kRead, 5000);
+  r.sge[0].addr = 100;
   r.remote_addr = 7;
-  w.a->post(r, w.now);
+  w.a->post(r);
   for (int i = 0; i < 20; ++i) w.step();
   ASSERT_EQ(w.a->send_completions.size(), 1U);
   EXPECT_EQ(std::memcmp(w.a->memory.data() + 100, w.b->memory.data() + 7, 5000), 0);
@@ -366,47 +368,35 @@ TEST_P(Lossy, EverythingOnceAndInOrder) {
   w.reorder = 10;
   constexpr unsigned kCount = 100;
   w.give_receives(*w.b, kCount);
-  for (unsigned i = 0; i < kCount; ++i) w.a->post(w.any_request(), w.now);
+  for (unsigned i = 0; i < kCount; ++i) w.a->post(w.any_request());
   for (int i = 0; i < 200000 && w.a->send_completions.size() < kCount; ++i) w.step();
-  expect_all_done(w, kCount);
+  expect_all_done(*w.a, *w.b, w.swaps, kCount);
+}
+
+// The end `a` moves, while `asks` asks `answers`.
+void expect_all_done_over_moves(unsigned seed, std::unique_ptr<End> World::*asks,
+                                std::unique_ptr<End> World::*answers) {
+  World w(seed);
+  w.loss = seed % 3;
+  w.duplicate = 3;
+  w.reorder = 5;
+  constexpr unsigned kCount = 200;
+  w.give_receives(*(w.*answers), kCount);
+  for (unsigned i = 0; i < kCount; ++i) (w.*asks)->post(w.any_request());
+  for (int moves = 0; moves < 3; ++moves) {
+    for (unsigned i = 0; i < 20 + w.random() % 100; ++i) w.step();
+    w.move_a(true);
+    if (testing::Test::HasFatalFailure()) return;
+  }
+  for (int i = 0; i < 200000 && (w.*asks)->send_completions.size() < kCount; ++i) w.step();
+  expect_all_done(*(w.*asks), *(w.*answers), w.swaps, kCount);
 }
 
 TEST_P(Lossy, EverythingOnceAndInOrderOverMoves) {
-  World w(GetParam());
-  w.loss = GetParam() % 3;
-  w.duplicate = 3;
-  w.reorder = 5;
-  constexpr unsigned kCount = 200;
-  w.give_receives(*w.b, kCount);
-  for (unsigned i = 0; i < kCount; ++i) w.a->post(w.any_request(), w.now);
-  for (int moves = 0; moves < 3; ++moves) {
-    for (unsigned i = 0; i < 20 + w.random() % 100; ++i) w.step();
-    w.move_a(true);
-    if (testing::Test::HasFatalFailure()) return;
-  }
-  for (int i = 0; i < 200000 && w.a->send_completions.size() < kCount; ++i) w.step();
-  expect_all_done(w, kCount);
+  expect_all_done_over_moves(GetParam(), &World::a, &World::b);
 }
 
-// The end that answers moves, while the other asks.
-TEST_P(Lossy, ResponderMoves) {
-  World w(GetParam());
-  w.loss = GetParam() % 3;
-  w.duplicate = 3;
-  w.reorder = 5;
-  constexpr unsigned kCount = 200;
-  w.give_receives(*w.a, kCount);
-  for (unsigned i = 0; i < kCount; ++i) w.b->post(w.any_request(), w.now);
-  for (int moves = 0; moves < 3; ++moves) {
-    for (unsigned i = 0; i < 20 + w.random() % 100; ++i) w.step();
-    w.move_a(true);
-    if (testing::Test::HasFatalFailure()) return;
-  }
-  for (int i = 0; i < 200000 && w.b->send_completions.size() < kCount; ++i) w.step();
-  std::swap(w.a, w.b);
-  expect_all_done(w, kCount);
-  std::swap(w.a, w.b);
-}
+TEST_P(Lossy, ResponderMoves) { expect_all_done_over_moves(GetParam(), &World::b, &World::a); }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, Lossy, testing::Range(1U, 41U));
 
@@ -416,8 +406,8 @@ TEST(Rc, SilenceEndsInRetryExceeded) {
   w.give_receives(*w.b, 1);
   SendRequest r;
   r.opcode = WrOpcode::kSend;
-  w.a->post(r, 0);
-  w.a->post(r, 0);
+  w.a->post(r);
+  w.a->post(r);
   for (int i = 0; i < 20000 && w.a->send_completions.size() < 2; ++i) w.step();
   ASSERT_EQ(w.a->send_completions.size(), 2U);
   EXPECT_EQ(w.a->send_completions[0].fault, Fault::kRetryExceeded);
@@ -428,10 +418,7 @@ TEST(Rc, SilenceEndsInRetryExceeded) {
 
 TEST(Rc, NoReceiveIsAskedAgain) {
   World w(1);
-  SendRequest r;
-  r.opcode = WrOpcode::kSend;
-  r.signaled = true;
-  w.a->post(r, 0);
+  w.a->post(plain(WrOpcode::kSend));
   for (int i = 0; i < 1000; ++i) w.step();
   EXPECT_GT(w.a->counters[GODWIT_COUNTER_RNR_NAK_RETRY_ERR], 3U);
   EXPECT_TRUE(w.a->send_completions.empty());
@@ -442,13 +429,9 @@ TEST(Rc, NoReceiveIsAskedAgain) {
 
 TEST(Rc, WrongKeyIsRemoteAccessError) {
   World w(1);
-  SendRequest r;
-  r.opcode = WrOpcode::kWrite;
+  SendRequest r = plain(WrOpcode::kWrite, 4);
   r.rkey = 2;
-  r.length = 4;
-  r.sge_count = 1;
-  r.sge[0] = {0, 4, 1};
-  w.a->post(r, 0);
+  w.a->post(r);
   for (int i = 0; i < 100; ++i) w.step();
   ASSERT_EQ(w.a->send_completions.size(), 1U);
   EXPECT_EQ(w.a->send_completions[0].fault, Fault::kRemoteAccess);
@@ -459,12 +442,7 @@ TEST(Rc, WrongKeyIsRemoteAccessError) {
 TEST(Rc, LongMessageIsTooLongForItsReceive) {
   World w(1);
   w.give_receives(*w.b, 2);
-  SendRequest r;
-  r.opcode = WrOpcode::kSend;
-  r.length = 5000;
-  r.sge_count = 1;
-  r.sge[0] = {0, 5000, 1};
-  w.a->post(r, 0);
+  w.a->post(plain(WrOpcode::kSend, 5000));
   for (int i = 0; i < 100; ++i) w.step();
   ASSERT_EQ(w.b->recv_completions.size(), 2U);
   EXPECT_EQ(w.b->recv_completions[0].fault, Fault::kReceiveTooShort);
@@ -479,10 +457,7 @@ TEST(Migration, PauseOutlivesTheRetryBudget) {
   ASSERT_EQ(stop(w.b->qp, w.b->ports, w.now), StopResult::kOk);
   // The capability is learnt from packets: let them speak once before.
   w.b->qp.mig.peer_extended = true;
-  SendRequest r;
-  r.opcode = WrOpcode::kSend;
-  r.signaled = true;
-  w.a->post(r, 0);
+  w.a->post(plain(WrOpcode::kSend));
   for (int i = 0; i < 100000; ++i) w.step();  // ten seconds
   EXPECT_TRUE(w.a->qp.mig.paused);
   EXPECT_GT(w.a->counters[GODWIT_COUNTER_PROBES], 20U);
@@ -522,7 +497,7 @@ TEST(Migration, StolenRunawaysAreRefused) {
 TEST(Migration, SavedStateIsChecked) {
   World w(3);
   w.give_receives(*w.b, 20);
-  for (int i = 0; i < 20; ++i) w.a->post(w.any_request(), 0);
+  for (int i = 0; i < 20; ++i) w.a->post(w.any_request());
   for (int i = 0; i < 5; ++i) w.step();
   ASSERT_EQ(stop(w.a->qp, w.a->ports, w.now), StopResult::kOk);
   godwit_qp_state good;
@@ -559,20 +534,9 @@ TEST(Migration, SavedStateIsChecked) {
 
 // ---- traces: what goes in by hand, and what comes out
 
-SendRequest plain(WrOpcode opcode, std::uint32_t length = 0) {
-  SendRequest r;
-  r.opcode = opcode;
-  r.signaled = true;
-  r.rkey = 1;
-  r.remote_addr = 0x1000;
-  r.length = length;
-  r.sge_count = length > 0 ? 1 : 0;
-  r.sge[0] = {0, length, 1};
-  return r;
-}
-
 // A packet from `from`'s address to `to`.
-void give(End& to, const End& from, std::uint64_t now, wire::Headers h, std::size_t bytes = 0) {
+void give(End& to, const End& from, std::uint64_t now, wire::Headers h,
+          const std::vector<std::uint8_t>& payload = {}) {
   wire::Path path;
   path.ipv4 = true;
   path.sgid = from.gid_.gid;
@@ -581,8 +545,8 @@ void give(End& to, const End& from, std::uint64_t now, wire::Headers h, std::siz
   path.dmac = to.gid_.mac;
   h.dest_qpn = to.qp.qpn;
   h.extended = true;
-  wire::FrameBuilder frame(path, h, bytes);
-  std::fill_n(frame.payload().data(), bytes, std::uint8_t{0});
+  wire::FrameBuilder frame(path, h, payload.size());
+  std::copy(payload.begin(), payload.end(), frame.payload().begin());
   wire::Packet packet;
   ASSERT_EQ(wire::parse(frame.finish(), &packet), wire::Parse::kOk);
   on_packet(to.qp, to.ports, now, packet);
@@ -632,10 +596,18 @@ std::vector<wire::Headers> work(End& end, std::uint64_t now) {
   return sent(end);
 }
 
+// It stops; what is saved of it then.
+godwit_qp_state stop_and_save(End& end) {
+  EXPECT_EQ(stop(end.qp, end.ports, 0), StopResult::kOk);
+  godwit_qp_state state;
+  save_qp(end.qp, 0, &state);
+  return state;
+}
+
 // IBTA 9.7.5.2.8: a NAK for a gap is answered once; copies of it cost neither packets nor retries.
 TEST(Trace, CopiesOfANakAreNotAnswered) {
   World w(1);
-  for (int i = 0; i < 10; ++i) w.a->post(plain(WrOpcode::kWrite, 8), 0);
+  for (int i = 0; i < 10; ++i) w.a->post(plain(WrOpcode::kWrite, 8));
   ASSERT_EQ(work(*w.a, 0).size(), 10U);
   const wire::Psn una = w.a->qp.req.una;
   for (int i = 0; i < 5; ++i) give(*w.a, *w.b, 0, acknowledge(una + 2, wire::kNakSequence));
@@ -658,12 +630,9 @@ TEST(Trace, OneNakPerGapAlsoAfterAMove) {
   auto out = work(*w.b, 0);
   ASSERT_EQ(out.size(), 1U);
   EXPECT_EQ(out[0].aeth.syndrome, wire::kNakSequence);
-  ASSERT_EQ(stop(w.b->qp, w.b->ports, 0), StopResult::kOk);
-  godwit_qp_state state;
-  save_qp(w.b->qp, 0, &state);
   End c(2);
   c.recvs = w.b->recvs;
-  ASSERT_EQ(load_qp(c.qp, 0, state), nullptr);
+  ASSERT_EQ(load_qp(c.qp, 0, stop_and_save(*w.b)), nullptr);
   ASSERT_EQ(resume(c.qp, c.ports, 0, 1, true), ResumeResult::kOk);
   give(c, *w.a, 0, send_only(psn + 2));
   EXPECT_TRUE(work(c, 0).empty());
@@ -677,8 +646,8 @@ TEST(Trace, OneNakPerGapAlsoAfterAMove) {
 // and across a stop.
 TEST(Trace, RnrWaitIsNotCutShort) {
   World w(1);
-  w.a->post(plain(WrOpcode::kSend), 0);
-  w.a->post(plain(WrOpcode::kSend), 0);
+  w.a->post(plain(WrOpcode::kSend));
+  w.a->post(plain(WrOpcode::kSend));
   ASSERT_EQ(work(*w.a, 0).size(), 2U);
   const wire::Psn una = w.a->qp.req.una;
   constexpr std::uint8_t kLongest = wire::kSyndromeRnr | 0;  // 655.36 ms
@@ -702,8 +671,8 @@ TEST(Trace, RnrWaitIsNotCutShort) {
 // A peer that answers everything but one READ is not asked for ever.
 TEST(Trace, SkippedReadCostsRetries) {
   World w(1);
-  w.a->post(plain(WrOpcode::kRead, 8), 0);
-  w.a->post(plain(WrOpcode::kSend), 0);
+  w.a->post(plain(WrOpcode::kRead, 8));
+  w.a->post(plain(WrOpcode::kSend));
   std::uint64_t now = 0;
   (void)work(*w.a, now);
   const wire::Psn una = w.a->qp.req.una;
@@ -743,18 +712,18 @@ TEST(Trace, LateCopyOfAReadTakesNobodysPlace) {
 TEST(Trace, ReadCreditsAndFence) {
   World w(1);
   for (int i = 0; i < 6; ++i) {
-    w.a->post(plain(i % 2 == 0 ? WrOpcode::kRead : WrOpcode::kFetchAdd, 8), 0);
+    w.a->post(plain(i % 2 == 0 ? WrOpcode::kRead : WrOpcode::kFetchAdd, 8));
   }
   SendRequest fenced = plain(WrOpcode::kWrite, 8);
   fenced.fence = true;
-  w.a->post(fenced, 0);
+  w.a->post(fenced);
   auto out = work(*w.a, 0);
   ASSERT_EQ(out.size(), 4U);
   wire::Headers h;
   for (unsigned i = 0; i < 6; ++i) {
     h.psn = wire::psn_add(w.a->qp.attr.sq_psn, i);
     h.opcode = i % 2 == 0 ? wire::kReadResponseOnly : wire::kAtomicAcknowledge;
-    give(*w.a, *w.b, 0, h, i % 2 == 0 ? 8 : 0);
+    give(*w.a, *w.b, 0, h, std::vector<std::uint8_t>(i % 2 == 0 ? 8 : 0));
     out = work(*w.a, 0);
     // Each answer lets one more go; only the last one lets the fenced WRITE go.
     ASSERT_EQ(out.size(), i < 2 || i == 5 ? 1U : 0U) << i;
@@ -767,8 +736,8 @@ TEST(Trace, ReadCreditsAndFence) {
 TEST(Migration, PauseLimit) {
   World w(1);
   w.a->config.pause_limit_ns = 2'000'000'000;
-  w.a->post(plain(WrOpcode::kSend), 0);
-  w.a->post(plain(WrOpcode::kSend), 0);
+  w.a->post(plain(WrOpcode::kSend));
+  w.a->post(plain(WrOpcode::kSend));
   (void)work(*w.a, 0);
   const wire::Psn una = w.a->qp.req.una;
   give(*w.a, *w.b, 0, acknowledge(una + 3, wire::kNakStopped));  // beyond what was sent
@@ -788,7 +757,7 @@ TEST(Migration, PauseLimit) {
 // The probe is one packet per ack timeout and spends no retry.
 TEST(Migration, ProbesAreOnePacketEach) {
   World w(1);
-  for (int i = 0; i < 5; ++i) w.a->post(plain(WrOpcode::kSend), 0);
+  for (int i = 0; i < 5; ++i) w.a->post(plain(WrOpcode::kSend));
   (void)work(*w.a, 0);
   give(*w.a, *w.b, 0, acknowledge(w.a->qp.req.una, wire::kNakStopped));
   unsigned probes = 0;
@@ -807,11 +776,8 @@ TEST(Migration, ProbesAreOnePacketEach) {
 TEST(Migration, ResumeBacksOffAndPlacesAreFew) {
   World w(1);
   w.a->qp.mig.peer_extended = true;
-  ASSERT_EQ(stop(w.a->qp, w.a->ports, 0), StopResult::kOk);
-  godwit_qp_state state;
-  save_qp(w.a->qp, 0, &state);
   End c(1);
-  ASSERT_EQ(load_qp(c.qp, 0, state), nullptr);
+  ASSERT_EQ(load_qp(c.qp, 0, stop_and_save(*w.a)), nullptr);
   ASSERT_EQ(resume(c.qp, c.ports, 0, 3, false), ResumeResult::kOk);
   std::vector<std::uint64_t> times;
   for (std::uint64_t now = 0; now < 10'000'000'000; now += 1'000'000) {
@@ -844,7 +810,7 @@ TEST(Migration, StopWaitsForTheNakThatEndsTheConnection) {
   w.give_receives(*w.b, 2);
   w.b->recvs[0].length = 0;
   wire::Headers h = send_only(w.b->qp.resp.expected);
-  give(*w.b, *w.a, 0, h, 4);
+  give(*w.b, *w.a, 0, h, {0, 0, 0, 0});
   ASSERT_EQ(w.b->recv_completions.size(), 1U);
   EXPECT_EQ(stop(w.b->qp, w.b->ports, 0), StopResult::kFlushFirst);
   const auto out = work(*w.b, 0);
@@ -865,24 +831,35 @@ TEST(Migration, StopEndsThoughTheApplicationGoesOnPosting) {
   EXPECT_GE(w.b->recv_completions.size(), 256U);
 }
 
-wire::Headers resume_of(const End& mover, const End& peer, std::uint32_t epoch) {
+wire::Redirect place_of(const End& end) { return {end.gid_.gid, end.gid_.mac}; }
+
+// A RESUME of `mover`, once at `place`, as its tombstone or itself signs it.
+wire::Headers signed_resume(const End& mover, std::uint8_t flags, std::uint32_t epoch,
+                            const wire::Redirect& place) {
   TokenInput input;
+  input.flags = flags;
   input.mover_qpn = mover.qp.qpn;
-  input.peer_qpn = peer.qp.qpn;
-  input.initial_psn = mover.qp.attr.sq_psn;
+  input.peer_qpn = mover.qp.attr.dest_qpn;
+  input.initial_psn = (flags & wire::kMigRtr) != 0 ? mover.qp.attr.rq_psn : mover.qp.attr.sq_psn;
   input.epoch = epoch;
-  input.mover_gid = mover.gid_.gid;
+  input.mover_gid = place.gid;
+  input.mover_mac = place.mac;
   wire::Headers h;
   h.opcode = wire::kResume;
+  h.mig.flags = flags;
   h.mig.epoch = epoch;
   h.mig.token = token(input);
   return h;
 }
 
+wire::Headers resume_of(const End& mover, std::uint32_t epoch) {
+  return signed_resume(mover, 0, epoch, place_of(mover));
+}
+
 // After too many wrong tokens a second of silence, counted from the last of them.
 TEST(Migration, WrongTokensAreFollowedByASecondOfSilence) {
   World w(1);
-  const wire::Headers good = resume_of(*w.a, *w.b, 1);
+  const wire::Headers good = resume_of(*w.a, 1);
   wire::Headers wrong = good;
   ++wrong.mig.token;
   for (int i = 0; i < 17; ++i) give(*w.b, *w.a, 900'000'000 + i, wrong);
@@ -898,11 +875,8 @@ TEST(Migration, WrongTokensAreFollowedByASecondOfSilence) {
 TEST(Migration, ResumeGoesToEarlierPlaces) {
   World w(1);
   w.a->qp.mig.peer_extended = true;
-  ASSERT_EQ(stop(w.a->qp, w.a->ports, 0), StopResult::kOk);
-  godwit_qp_state state;
-  save_qp(w.a->qp, 0, &state);
   End c(1);
-  ASSERT_EQ(load_qp(c.qp, 0, state), nullptr);
+  ASSERT_EQ(load_qp(c.qp, 0, stop_and_save(*w.a)), nullptr);
   Place earlier = c.qp.own;
   earlier.gid[15] ^= 1;
   Place ipv6 = c.qp.own;
@@ -927,14 +901,14 @@ TEST(Migration, WhatATombstoneAnswers) {
   make_tombstone(w.b->qp);
   w.b->qp.attr.sgid_index = 7;  // the driver has moved the GID to another entry
   give(*w.b, *w.a, 0, send_only(w.b->qp.resp.expected + 77));
-  give(*w.b, *w.a, 0, resume_of(*w.a, *w.b, 1));
+  give(*w.b, *w.a, 0, resume_of(*w.a, 1));
   auto out = sent(*w.b);
   ASSERT_EQ(out.size(), 2U);
   for (const auto& h : out) {
     EXPECT_EQ(h.aeth.syndrome, wire::kNakStopped);
     EXPECT_EQ(h.psn, w.b->qp.resp.expected);
   }
-  wire::Headers home = resume_of(*w.a, *w.b, 1);
+  wire::Headers home = resume_of(*w.a, 1);
   home.mig.flags = wire::kMigHome;
   give(*w.b, *w.a, 0, home);
   give(*w.b, *w.a, 0, acknowledge(w.b->qp.req.una));
@@ -946,13 +920,11 @@ TEST(Migration, WhatATombstoneAnswers) {
 TEST(Migration, StateThatDisagreesWithTheQueue) {
   World w(1);
   SendRequest r = plain(WrOpcode::kWrite, 5 * 256 + 8);
-  w.a->post(r, 0);
+  w.a->post(r);
   ASSERT_EQ(work(*w.a, 0).size(), 6U);
   const wire::Psn una = w.a->qp.req.una;
   give(*w.a, *w.b, 0, acknowledge(una + 4));
-  ASSERT_EQ(stop(w.a->qp, w.a->ports, 0), StopResult::kOk);
-  godwit_qp_state state;
-  save_qp(w.a->qp, 0, &state);
+  godwit_qp_state state = stop_and_save(*w.a);
   End c(1);
   r.inline_data = true;
   r.sge_count = 0;
@@ -974,16 +946,14 @@ TEST(Migration, StateThatDisagreesWithTheQueue) {
 TEST(Migration, StateOfNoConnection) {
   World w(1);
   enter_error(w.a->qp, w.a->ports, 0, Fault::kFlushed);
-  ASSERT_EQ(stop(w.a->qp, w.a->ports, 0), StopResult::kOk);
-  godwit_qp_state state;
-  save_qp(w.a->qp, 0, &state);
+  godwit_qp_state state = stop_and_save(*w.a);
   state.ext = GODWIT_QP_EXT_RESUMING_MASK | GODWIT_QP_EXT_PAUSED_MASK;
   state.resume_timer_ns = state.ack_timer_ns = state.pause_timer_ns = {0};
   state.header.crc32 = {state_crc(&state, sizeof(state))};
   End c(1);
   ASSERT_EQ(load_qp(c.qp, 0, state), nullptr);
   ASSERT_EQ(resume(c.qp, c.ports, 0, 1, false), ResumeResult::kOk);
-  EXPECT_EQ(next_deadline(c.qp), kNoDeadline);
+  EXPECT_EQ(next_deadline(c.qp), kOff);
   EXPECT_TRUE(work(c, 1'000'000'000).empty());
 
   const godwit_qp_state good = state;
@@ -998,49 +968,11 @@ TEST(Migration, StateOfNoConnection) {
 
 // ------------------------------------------------------------ REDIRECT (section 5)
 
-void give_redirect(End& to, const End& from, std::uint64_t now, wire::Headers h,
-                   std::vector<std::uint8_t> payload) {
-  wire::Path path;
-  path.ipv4 = true;
-  path.sgid = from.gid_.gid;
-  path.smac = from.gid_.mac;
-  path.dgid = to.gid_.gid;
-  path.dmac = to.gid_.mac;
-  h.dest_qpn = to.qp.qpn;
-  h.extended = true;
-  wire::FrameBuilder frame(path, h, payload.size());
-  std::copy(payload.begin(), payload.end(), frame.payload().begin());
-  wire::Packet packet;
-  ASSERT_EQ(wire::parse(frame.finish(), &packet), wire::Parse::kOk);
-  on_packet(to.qp, to.ports, now, packet);
-}
-
 std::vector<std::uint8_t> bytes_of(const wire::Redirect& place) {
   std::vector<std::uint8_t> bytes(wire::kRedirectBytes);
   wire::put_redirect(place, bytes);
   return bytes;
 }
-
-// A RESUME of `mover`, once at `place`, as its tombstone or itself signs it.
-wire::Headers signed_resume(const End& mover, std::uint8_t flags, std::uint32_t epoch,
-                            const wire::Redirect& place) {
-  TokenInput input;
-  input.flags = flags;
-  input.mover_qpn = mover.qp.qpn;
-  input.peer_qpn = mover.qp.attr.dest_qpn;
-  input.initial_psn = (flags & wire::kMigRtr) != 0 ? mover.qp.attr.rq_psn : mover.qp.attr.sq_psn;
-  input.epoch = epoch;
-  input.mover_gid = place.gid;
-  input.mover_mac = place.mac;
-  wire::Headers h;
-  h.opcode = wire::kResume;
-  h.mig.flags = flags;
-  h.mig.epoch = epoch;
-  h.mig.token = token(input);
-  return h;
-}
-
-wire::Redirect place_of(const End& end) { return {end.gid_.gid, end.gid_.mac}; }
 
 TEST(Redirect, TombstoneLearnsWhereItsQpIs) {
   World w(1);
@@ -1103,8 +1035,8 @@ TEST(Redirect, TombstoneLearnsWhereItsQpIs) {
   EXPECT_EQ(answer(resume, later).first.h.opcode, 0);
   // No answer to what is an answer.
   EXPECT_EQ(answer(acknowledge(w.b->qp.req.una), *w.a).first.h.opcode, 0);
-  give_redirect(*w.b, *w.a, 0, signed_resume(*w.a, wire::kMigRedirect, 9, place_of(later)),
-                bytes_of(place_of(later)));
+  give(*w.b, *w.a, 0, signed_resume(*w.a, wire::kMigRedirect, 9, place_of(later)),
+       bytes_of(place_of(later)));
   EXPECT_TRUE(w.b->out.empty());
 
   // It moves on; an older news that comes late changes nothing.
@@ -1135,12 +1067,12 @@ TEST(Redirect, TombstoneOfBeforeRts) {
 TEST(Redirect, LiveQpFollowsIt) {
   World w(1);
   End there(3);
-  w.a->post(plain(WrOpcode::kSend), 0);
+  w.a->post(plain(WrOpcode::kSend));
   (void)work(*w.a, 0);
   give(*w.a, *w.b, 0, acknowledge(w.a->qp.req.una, wire::kNakStopped));
   ASSERT_TRUE(w.a->qp.mig.paused);
   const wire::Headers h = signed_resume(*w.b, wire::kMigRedirect, 3, place_of(there));
-  give_redirect(*w.a, *w.b, 0, h, bytes_of(place_of(there)));
+  give(*w.a, *w.b, 0, h, bytes_of(place_of(there)));
   EXPECT_FALSE(w.a->qp.mig.paused);
   EXPECT_EQ(w.a->qp.attr.dgid, there.gid_.gid);
   EXPECT_EQ(w.a->qp.attr.dmac, there.gid_.mac);
@@ -1160,7 +1092,7 @@ TEST(Redirect, LiveQpFollowsIt) {
   EXPECT_EQ(out[0].mig.token, token(input));
   EXPECT_EQ(out[1].opcode, wire::kSendOnly);
   // Once more: its answer may have been lost.
-  give_redirect(*w.a, *w.b, 0, h, bytes_of(place_of(there)));
+  give(*w.a, *w.b, 0, h, bytes_of(place_of(there)));
   out = work(*w.a, 0);
   ASSERT_EQ(out.size(), 1U);
   EXPECT_EQ(out[0].opcode, wire::kResumeAck);
@@ -1177,8 +1109,8 @@ TEST(Redirect, ResumingQpGoesOnThere) {
   w.a->qp.mig.loaded = true;
   ASSERT_EQ(resume(w.a->qp, w.a->ports, 0, 1, false), ResumeResult::kOk);
   (void)work(*w.a, 0);
-  give_redirect(*w.a, *w.b, 0, signed_resume(*w.b, wire::kMigRedirect, 3, place_of(there)),
-                bytes_of(place_of(there)));
+  give(*w.a, *w.b, 0, signed_resume(*w.b, wire::kMigRedirect, 3, place_of(there)),
+       bytes_of(place_of(there)));
   EXPECT_TRUE(w.a->qp.mig.resuming);
   const auto out = work(*w.a, 0);
   ASSERT_EQ(out.size(), 2U);
@@ -1242,7 +1174,7 @@ TEST(Redirect, WhatIsNotFollowed) {
     std::vector<std::uint8_t> bytes = bytes_of(place);
     bad.after(h, bytes);
     const std::uint64_t counted = w.a->counters[bad.counter];
-    give_redirect(*w.a, *w.b, 0, h, bytes);
+    give(*w.a, *w.b, 0, h, bytes);
     EXPECT_EQ(w.a->counters[bad.counter], counted + 1) << bad.what;
     EXPECT_EQ(w.a->qp.attr.dgid, before.dgid) << bad.what;
     EXPECT_EQ(w.a->qp.attr.dmac, before.dmac) << bad.what;
@@ -1250,7 +1182,7 @@ TEST(Redirect, WhatIsNotFollowed) {
   }
   // A stopped QP changes nothing and says nothing to it: who sent it will repeat.
   ASSERT_EQ(stop(w.a->qp, w.a->ports, 0), StopResult::kOk);
-  give_redirect(*w.a, *w.b, 0, signed_resume(*w.b, wire::kMigRedirect, 3, good), bytes_of(good));
+  give(*w.a, *w.b, 0, signed_resume(*w.b, wire::kMigRedirect, 3, good), bytes_of(good));
   EXPECT_TRUE(sent(*w.a).empty());
   EXPECT_EQ(w.a->counters[GODWIT_COUNTER_STOPPED_DROPS], 1U);
 }

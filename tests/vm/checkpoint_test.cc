@@ -33,6 +33,11 @@ class Application {
     return criu("rm -rf image; mkdir image; " + env + " criu dump -t " + std::to_string(pid_) +
                 " -D image -o dump.log -v4 --manage-cgroups=ignore --tcp-established " + more);
   }
+  // A dump at the end of which an action script does this.
+  ExecResult dump_and_then(const std::string& what) {
+    in_folder("printf '#!/bin/sh\\n[ \"$CRTOOLS_SCRIPT_ACTION\" = post-dump ] && " + what + "\\nexit 0\\n' > act; chmod +x act");
+    return dump("--action-script " + std::string(kFolder) + "/act");
+  }
   ExecResult restore(const std::string& env = "") {
     return criu(env + " criu restore -d -D image -o restore.log -v4 --manage-cgroups=ignore "
                       "--tcp-established");
@@ -154,8 +159,7 @@ TEST_F(Checkpoint, LeaveRunningGoesOn) {
 
 TEST_F(Checkpoint, GoesOnWhenThePostDumpScriptFails) {
   Application app(kHome, "events");
-  app.in_folder("printf '#!/bin/sh\\n[ \"$CRTOOLS_SCRIPT_ACTION\" = post-dump ] && exit 7\\nexit 0\\n' > act; chmod +x act");
-  EXPECT_NE(app.dump("--action-script /tmp/cr/act").code, 0);
+  EXPECT_NE(app.dump_and_then("exit 7").code, 0);
   EXPECT_TRUE(app.verifies());
 }
 
@@ -168,8 +172,7 @@ TEST_F(Checkpoint, GoesOnWhenTheDumpFails) {
 
 TEST_F(Checkpoint, GoesOnWhenCriuIsKilled) {
   Application app(kHome, "events");
-  app.in_folder("printf '#!/bin/sh\\n[ \"$CRTOOLS_SCRIPT_ACTION\" = post-dump ] && kill -9 $PPID\\nexit 0\\n' > act; chmod +x act");
-  EXPECT_NE(app.dump("--action-script /tmp/cr/act").code, 0);
+  EXPECT_NE(app.dump_and_then("kill -9 $PPID").code, 0);
   EXPECT_TRUE(app.verifies());
 }
 

@@ -8,14 +8,10 @@
 #include <filesystem>
 
 #include "command.h"
-#include "container.h"
-#include "error.h"
+#include "move.h"
 
 namespace godwit::vm {
 namespace {
-
-using lab::Container;
-using lab::Containers;
 
 constexpr int kKilled = 128 + SIGKILL;
 
@@ -39,12 +35,12 @@ class Failures : public testing::TestWithParam<Case> {
     wait_for_listener(kPeer, 7777);
     Containers(the_lab()).start(kPeer, "server", {"godwit-verify", "--events", "--pause", "10", "--json", "-"});
     const std::string server = lab::container_ip(containers.find("server").number);
-    wait_for("server", "waiting on port");
+    wait_for_log("server", "waiting on port");
     Containers(the_lab()).start(
         kHome, "client",
         {"bash", "-c", "(n=0; while sleep 0.3; do echo $((n += 1)); done | socat -u - TCP:" + ip_of(kPeer) + ":7777) &\n"
          "exec godwit-verify --events --pause 10 --timeout 18 --qps 2 --window 16 --size 4096 --duration 0 --json - " + server});
-    wait_for("client", "op/s");
+    wait_until_it_transfers("client");
     for (const std::string& guest : kGuests) with_program_[guest] = remains(guest);
     // Between two of them there is no sleep to be seen; there mostly is.
     std::string& home = with_program_[kHome];
@@ -57,13 +53,7 @@ class Failures : public testing::TestWithParam<Case> {
     try {
       const Container client = containers.find("client");
       must(client.guest, "pkill -INT -x godwit-verify");
-      for (const char* name : {"client", "server"}) {
-        const Container c = containers.find(name);
-        for (int i = 0; i < 150 && containers.running(c); ++i) usleep(200'000);
-        const std::string log = containers.logs(c);
-        EXPECT_NE(log.find("verdict: good"), std::string::npos) << name << "\n" << log;
-        EXPECT_EQ(containers.exit_code(c), 0) << name << "\n" << log;
-      }
+      for (const char* name : {"client", "server"}) expect_good_at_end(name);
       // Every line of the TCP connection has come, once and in order.
       must(kPeer, "for i in $(seq 200); do pgrep -x socat > /dev/null || exit 0; sleep 0.1; done; exit 1");
       EXPECT_EQ(must(kPeer, "awk '$1 != NR' /tmp/ticks | head; rm /tmp/ticks"), "");
@@ -91,22 +81,9 @@ class Failures : public testing::TestWithParam<Case> {
     EXPECT_TRUE(std::filesystem::is_empty(lab_folder() + "/share"));
   }
 
-  static std::string log_file(const Container& c) { return Containers::folder(c) + "/root/var/log/container"; }
-
-  static void wait_for(const std::string& name, const std::string& text) {
-    const Container c = Containers(the_lab()).find(name);
-    must(c.guest, "for i in $(seq 300); do grep -q '" + text + "' " + log_file(c) + " && exit 0; sleep 0.1; done; cat " +
-                      log_file(c) + "; exit 1");
-  }
-
-  // Two more lines of figures at either end, without an error, and more lines over TCP.
+  // More lines of figures at either end, without an error, and more lines over TCP.
   static void expect_all_goes_on() {
-    for (const char* name : {"client", "server"}) {
-      const Container c = Containers(the_lab()).find(name);
-      EXPECT_NO_THROW(must(c.guest, "log=" + log_file(c) + "; n=$(grep -c op/s $log)\n"
-                                    "for i in $(seq 300); do [ $(grep -c op/s $log) -gt $((n + 1)) ] && break; sleep 0.1; done\n"
-                                    "tail -n 1 $log | grep -q ', 0 errors' && [ $i -lt 300 ] || { tail $log; exit 1; }")) << name;
-    }
+    for (const char* name : {"client", "server"}) expect_more_in_log(name, ", 0 errors");
     EXPECT_NO_THROW(must(kPeer, "n=$(wc -l < /tmp/ticks); for i in $(seq 200); do [ $(wc -l < /tmp/ticks) -gt $((n + 1)) ] && "
                                 "exit 0; sleep 0.1; done; tail -n 2 /tmp/ticks; exit 1")) << "TCP";
     EXPECT_EQ(must(kPeer, "awk '$1 != NR' /tmp/ticks | head -n 3"), "");
@@ -241,8 +218,7 @@ TEST_P(GuestFails, WhileAContainerMovesThere) {
   Containers containers(the_lab());
   const Container c = containers.start(kHome, "client", {"godwit-verify", "--events", "--pause", "10", "--qps", "2", "--window", "16",
                                                          "--duration", "0", ip_of(kPeer)});
-  const std::string log = Containers::folder(c) + "/root/var/log/container";
-  must(kHome, "for i in $(seq 300); do grep -q op/s " + log + " && exit 0; sleep 0.1; done; exit 1");
+  wait_until_it_transfers("client");
   const HostResult result = godwit({"migrate", "client", kAway, "--fail-at", GetParam()}, 300);
   EXPECT_EQ(result.code, 1) << result.err;
   EXPECT_NE(result.err.find("It goes on at home."), std::string::npos) << result.err;
@@ -253,9 +229,7 @@ TEST_P(GuestFails, WhileAContainerMovesThere) {
   const Lab lab(lab_folder());
   EXPECT_EQ(lab.must(kHome, "godwit-cr list; ls -A /run/godwit"), "");
   lab.must(kHome, "pkill -INT -x godwit-verify");
-  const ExecResult served = server->wait(60);
-  EXPECT_EQ(served.code, 0) << served.out;
-  EXPECT_NE(served.out.find("verdict: good"), std::string::npos) << served.out;
+  expect_good(server->wait(60));
 }
 
 INSTANTIATE_TEST_SUITE_P(FullAt, GuestFails,

@@ -14,17 +14,13 @@
 #include <vector>
 
 #include "command.h"
-#include "container.h"
 #include "counters.h"
-#include "guests.h"
-#include "migrate.h"
+#include "move.h"
 #include "plan.h"
 
 namespace godwit::vm {
 namespace {
 
-using lab::Container;
-using lab::Containers;
 using lab::Counters;
 using Rise = std::map<unsigned, std::uint64_t>;
 
@@ -71,6 +67,18 @@ class Forger {
   Forger(const Forger&) = delete;
   Forger& operator=(const Forger&) = delete;
 
+  // From this guest to a QP of another; `more` says what is to be otherwise.
+  Json frame(const char* what, const std::string& to, std::uint32_t qpn, const Json& more) const {
+    Json made = {{"what", what},
+                 {"src_mac", lab::nic_mac(lab::guest_index(guest_))},
+                 {"dst_mac", lab::nic_mac(lab::guest_index(to))},
+                 {"src", ip_of(guest_)},
+                 {"dst", ip_of(to)},
+                 {"qpn", qpn}};
+    made.update(more);
+    return made;
+  }
+
   void send(const Json& frames) {
     process_->write(frames.dump() + "\n");
     process_->wait_for_line([](const std::string& line) { return line.rfind("sent ", 0) == 0; }, 30);
@@ -84,7 +92,7 @@ class Forger {
 
 // One QP of a connection, as both ends know it.
 struct Victim {
-  std::string guest, mac, ip;
+  std::string ip;
   std::uint32_t qpn = 0, psn = 0;
 };
 
@@ -149,12 +157,11 @@ struct Capture {
   std::vector<Frame> frames;
 };
 
-class Guard : public GuestTest {
+class Guard : public Move {
  protected:
   void TearDown() override {
-    for (const Container& c : Containers(the_lab()).list()) Containers(the_lab()).remove(c);
     std::filesystem::remove(capture_file());
-    GuestTest::TearDown();
+    Move::TearDown();
   }
 
   static std::string capture_file() { return lab_folder() + "/guard.pcap"; }
@@ -198,8 +205,6 @@ class Guard : public GuestTest {
     EXPECT_NE(outside.find("drv_start 0x"), std::string::npos) << outside;
     EXPECT_NE(shell(c.guest, "runc exec " + c.name + " godwit-cr list").code, 0);
   }
-
-  static bool is_good(const std::string& log) { return log.find("verdict: good") != std::string::npos; }
 };
 
 // A connection under load between home and peer; away knows everything about it but for what each
@@ -221,14 +226,8 @@ TEST_F(Guard, ForgedPacketsAreDroppedAndCounted) {
   const Victim home = capture.victim(ip_of(kHome)), peer = capture.victim(ip_of(kPeer));
   const Counters away_before = counters(kAway);
   // Forged packets are of the peer, said to home.
-  const std::string away_ip = ip_of(kAway), away_mac = lab::nic_mac(lab::guest_index(kAway));
-  const std::string home_mac = lab::nic_mac(lab::guest_index(kHome));
-  const auto frame = [&](const char* what, const Json& more) {
-    Json made = {{"what", what}, {"src_mac", away_mac}, {"dst_mac", home_mac},
-                 {"src", away_ip}, {"dst", home.ip}, {"qpn", home.qpn}};
-    made.update(more);
-    return made;
-  };
+  const std::string away_ip = ip_of(kAway);
+  const auto frame = [&](const char* what, const Json& more) { return forger.frame(what, kHome, home.qpn, more); };
   const auto sign = [&](int kind, int flags, std::uint32_t epoch, const std::string& address) {
     return Json::array({kind, flags, peer.qpn, home.qpn, (flags & 4) != 0 ? home.psn : peer.psn, epoch, address});
   };
@@ -307,45 +306,24 @@ TEST_F(Guard, ForgedPacketsAreDroppedAndCounted) {
   EXPECT_EQ(counters(kAway)[GODWIT_COUNTER_RX_RDMA_PACKETS], away_before[GODWIT_COUNTER_RX_RDMA_PACKETS]);
   transfers();
   client->signal(SIGINT);
-  const ExecResult said = client->wait(90), served = server->wait(60);
-  EXPECT_EQ(said.code, 0);
-  EXPECT_TRUE(is_good(said.out)) << said.out;
-  EXPECT_EQ(served.code, 0);
-  EXPECT_TRUE(is_good(served.out)) << served.out;
+  expect_good(client->wait(90));
+  expect_good(server->wait(60));
 }
 
 // What a container has said when it moved, said again by a third guest: by bytes. The container
 // leaves the guest of its peer, so that RESUME is on the wire, and comes back.
 TEST_F(Guard, ReplaysOfAMoveChangeNothing) {
   Forger forger(kAway);
-  Containers containers(the_lab());
-  const Container server = containers.start(kHome, "server", {"godwit-verify", "--timeout", "18"});
-  const auto wait_for_log = [&containers](const std::string& name, const std::string& text) {
-    const Container now = containers.find(name);
-    must(now.guest, "log=" + Containers::folder(now) + "/root/var/log/container\n"
-                    "n=$(grep -c op/s $log); for i in $(seq 300); do [ $(grep -c '" + text +
-                        "' $log) -gt $n ] && exit 0; sleep 0.1; done; cat $log; exit 1");
-  };
-  const auto transfers = [&wait_for_log] { wait_for_log("mover", "op/s"); };
-  const auto move = [&containers](const std::string& to) {
-    lab::MoveOptions options;
-    options.any_gid_index = true;  // at home it came after the server
-    try {
-      lab::migrate(the_lab(), "mover", to, [](const std::string&) {}, options);
-    } catch (const std::exception&) {
-      ADD_FAILURE() << containers.logs(containers.find("mover"));
-      throw;
-    }
-  };
+  const Container server = start(kHome, "server", {"godwit-verify", "--timeout", "18"});
   wait_for_log("server", "waiting on port");
   const std::string server_ip = lab::container_ip(server.number);
-  const Container mover = containers.start(
+  const Container mover = start(
       kHome, "mover",
       {"godwit-verify", "--qps", "1", "--size", "2048", "--timeout", "18", "--duration", "0", server_ip});
-  transfers();
+  wait_until_it_transfers("mover");
   expect_little_is_shown(server);
   the_lab().capture_start(kHome, capture_file());
-  move(kPeer);
+  move_to_any_index("mover", kPeer);
   the_lab().capture_stop(kHome);
   const Capture capture(capture_file());
   const auto resume = capture.roce(0x19, lab::container_ip(mover.number));
@@ -372,20 +350,16 @@ TEST_F(Guard, ReplaysOfAMoveChangeNothing) {
   for (int i = 0; i < 100 && counters(kPeer)[GODWIT_COUNTER_RESUME_ACK_UNEXPECTED] == before; ++i) usleep(50'000);
   EXPECT_EQ(counters(kPeer)[GODWIT_COUNTER_RESUME_ACK_UNEXPECTED], before + 1);
   expect(forger, kPeer, from_away(*ack), unexpected);
-  transfers();
+  expect_it_still_transfers("mover");
 
-  move(kHome);
+  move_to_any_index("mover", kHome);  // where it came after the server
   expect(forger, kHome, from_away(*resume), stale);
   expect(forger, kHome, from_away(*ack), unexpected);
-  transfers();
+  expect_it_still_transfers("mover");
   EXPECT_EQ(counters(kAway)[GODWIT_COUNTER_RX_RDMA_PACKETS], away_before[GODWIT_COUNTER_RX_RDMA_PACKETS]);
 
   must(kHome, "pkill -INT -x -f 'godwit-verify --qps .*'");
-  for (const char* name : {"mover", "server"}) {
-    const Container c = containers.find(name);
-    for (int i = 0; i < 300 && !containers.exit_code(c); ++i) usleep(100'000);
-    EXPECT_TRUE(is_good(containers.logs(c))) << name << "\n" << containers.logs(c);
-  }
+  for (const char* name : {"mover", "server"}) expect_good_at_end(name);
 }
 
 // Two QPs of home with one request between them that is waiting for a receive.
@@ -440,9 +414,7 @@ TEST_F(Guard, ForgedNakStoppedCostsOneAckTimeout) {
     program->write(std::string(what) + "\n");
     program->wait_for_line([](const std::string& line) { return line == "done"; }, 60);
   };
-  const Json nak = Json::array({{{"what", "nak_stopped"}, {"src_mac", lab::nic_mac(lab::guest_index(kAway))},
-                                 {"dst_mac", lab::nic_mac(lab::guest_index(kHome))}, {"src", ip_of(kHome)},
-                                 {"dst", ip_of(kHome)}, {"qpn", qpn}, {"psn", 0x111}}});
+  const Json nak = Json::array({forger.frame("nak_stopped", kHome, qpn, {{"src", ip_of(kHome)}, {"psn", 0x111}})});
   // Nothing is outstanding.
   expect(forger, kHome, nak, {{GODWIT_COUNTER_RX_NAK_STOPPED, 1}, {GODWIT_COUNTER_NAK_STOPPED_IGNORED, 1}});
   const Counters before = counters(kHome);
@@ -487,8 +459,8 @@ INSTANTIATE_TEST_SUITE_P(Guard, Hostile,
 // Root of a container of the lab has no right to checkpoint or restore, nor does a user namespace
 // inside it give one.
 TEST_F(Guard, ContainerCannotCheckpointNorRestore) {
-  Containers containers(the_lab());
-  const Container c = containers.start(kHome, "hostile", {"godwit-hostile", "--case", "inside"});
+  const Containers containers(the_lab());
+  const Container c = start(kHome, "hostile", {"godwit-hostile", "--case", "inside"});
   for (int i = 0; i < 300 && !containers.exit_code(c); ++i) usleep(200'000);
   EXPECT_EQ(containers.exit_code(c), 0) << containers.logs(c);
   EXPECT_NE(containers.logs(c).find("RESULT PASS"), std::string::npos) << containers.logs(c);

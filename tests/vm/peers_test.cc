@@ -114,11 +114,6 @@ class Company : public Move {
     for (std::size_t at = 0; (at = text.find(part, at)) != std::string::npos; at += part.size()) ++n;
     return n;
   }
-
-  static void expect_verdict_good(const std::string& name) {
-    const std::string log = log_at_end(name);
-    EXPECT_NE(log.find("verdict: good"), std::string::npos) << name << "\n" << log;
-  }
 };
 
 class FullCompany : public Company {};  // those that take longer
@@ -172,7 +167,7 @@ TEST_F(Company, QuietPeersThatFirstSpeakInAnyPhasePauseAndGoOn) {
   for (QuietPeer* one : {&while_stopped, &tombstone_alone, &twin_at_destination, &handed_over, &gone_on}) {
     one->ends_well();
   }
-  expect_verdict_good("server");
+  expect_good_at_end("server");
   const auto counted = lab::difference(read_counters(the_lab(), kPeer), before);
   // A QP that has not heard of its peer yet does not know that it takes a RESUME: there its probes find it.
   EXPECT_EQ(counted[GODWIT_COUNTER_RESUME_ACCEPTED], 5u);
@@ -203,7 +198,7 @@ TEST_F(FullCompany, BackToItsOldTombstones) {
   must(kHome, "pkill -INT -x godwit-verify");
   const ExecResult served = server->wait(60);
   EXPECT_EQ(served.code, 0) << served.out;
-  expect_verdict_good("client");
+  expect_good_at_end("client");
 }
 
 // Two containers that talk with each other, each moved in turn: apart, to one guest, apart again.
@@ -224,8 +219,8 @@ TEST_F(FullCompany, BothEndsOneAfterTheOther) {
     if (at["server"] != from && at["client"] != from) expect_nothing_left_at(from, name);
   }
   must(kPeer, "pkill -INT -x godwit-verify");
-  expect_verdict_good("client");
-  expect_verdict_good("server");
+  expect_good_at_end("client");
+  expect_good_at_end("server");
 }
 
 // ------------------------------------------------ several containers
@@ -270,7 +265,7 @@ TEST_F(FullCompany, TwoContainersAtTheSameTimeToDifferentGuests) {
     const ExecResult served = (*process)->wait(60);
     EXPECT_EQ(served.code, 0) << served.out;
   }
-  for (const char* name : {"one", "two"}) expect_verdict_good(name);
+  for (const char* name : {"one", "two"}) expect_good_at_end(name);
 }
 
 // ------------------------------------------------ several processes and contexts
@@ -283,9 +278,9 @@ TEST_F(Company, ManyProcessesAndContextsInOneContainer) {
       "godwit-quiet --port 1 & godwit-quiet --fork --port 2 & godwit-verify --qps 2 --port 3 & "
       "godwit-verify --events --qps 2 --port 4 & "
       "godwit-objects --case fork --go /go --ready /ready > /objects & wait"});
-  const std::string root = Containers::folder(c) + "/root";
-  must(kHome, "for i in $(seq 600); do [ $(grep -c 'waiting on port' " + root + "/var/log/container) = 4 ] && [ -e " +
-                  root + "/ready ] && exit 0; sleep 0.1; done; cat " + root + "/var/log/container " + root + "/objects; exit 1");
+  const std::string root = Containers::folder(c) + "/root", log_file = Containers::log_file(c);
+  must(kHome, "for i in $(seq 600); do [ $(grep -c 'waiting on port' " + log_file + ") = 4 ] && [ -e " + root +
+                  "/ready ] && exit 0; sleep 0.1; done; cat " + log_file + " " + root + "/objects; exit 1");
   const std::string ip = lab::container_ip(c.number);
   std::vector<std::unique_ptr<QuietPeer>> quiet;
   for (const char* port : {"1", "1", "2", "2", "2"}) {
@@ -349,7 +344,7 @@ class ManyQps : public Company {
     must(kHome, "pkill -INT -x godwit-verify");
     const ExecResult served = server->wait(120);
     EXPECT_EQ(served.code, 0) << served.out;
-    expect_verdict_good("client");
+    expect_good_at_end("client");
   }
 };
 
@@ -406,7 +401,7 @@ TEST_F(FullMove, TwentyInTenMinutes) {
   must(kHome, "pkill -INT -x godwit-verify");
   const ExecResult served = server->wait(60);
   EXPECT_EQ(served.code, 0) << served.out;
-  expect_verdict_good("client");
+  expect_good_at_end("client");
 }
 
 // ------------------------------------------------ podman

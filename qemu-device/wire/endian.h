@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
 // The endian-typed integers of abi/ to host integers and back.
-#ifndef GODWIT_RESOURCES_ENDIAN_H
-#define GODWIT_RESOURCES_ENDIAN_H
+#ifndef GODWIT_WIRE_ENDIAN_H
+#define GODWIT_WIRE_ENDIAN_H
 
 #include <bit>
 #include <cstdint>
@@ -11,7 +11,7 @@
 
 #include "godwit_types.h"
 
-namespace godwit::resources {
+namespace godwit::wire {
 
 template <typename T>
 constexpr T swap_if_big(T value) {
@@ -41,6 +41,6 @@ inline bool all_zero(const void* bytes, std::size_t length) {
   return any == 0;
 }
 
-}  // namespace godwit::resources
+}  // namespace godwit::wire
 
-#endif  // GODWIT_RESOURCES_ENDIAN_H
+#endif  // GODWIT_WIRE_ENDIAN_H
