@@ -448,7 +448,8 @@ int run(int argc, char** argv) {
       char* end = nullptr;
       errno = 0;
       const std::uint64_t read = std::strtoull(text, &end, base);
-      if (errno != 0 || !std::isxdigit(static_cast<unsigned char>(*text)) || *end != '\0' || read > most)
+      if (errno != 0 || !std::isxdigit(static_cast<unsigned char>(*text)) || *end != '\0' ||
+          read > most)
         throw Usage(arg + ": \"" + text + "\" is no such number");
       return read;
     };

@@ -104,7 +104,8 @@ Json read_line(int fd, const std::string& who) {
     const double left = std::max(deadline - now_seconds(), 0.0);
     const int ready = poll(&entry, 1, static_cast<int>(left * 1000));
     if (ready == 0) {
-      throw LabGone(who + " does not answer: it is stopped, or the machine is busy; 'godwit down' ends it");
+      throw LabGone(
+          who + " does not answer: it is stopped, or the machine is busy; 'godwit down' ends it");
     }
     if (ready < 0) continue;
     const ssize_t n = read(fd, &c, 1);
@@ -251,7 +252,9 @@ ExecResult Process::wait(double timeout_seconds) {
     Frame frame;
     if (!next(&frame, deadline - now_seconds())) {
       if (ended_) break;
-      if (!answered_) throw Error(guest_ + " does not answer: the VM is stopped, or hangs; its log is in log/ of the lab");
+      if (!answered_)
+        throw Error(guest_ +
+                    " does not answer: the VM is stopped, or hangs; its log is in log/ of the lab");
       throw Error(what_ + ": not done within " + std::to_string(static_cast<int>(timeout_seconds)) +
                   " s\n" + output_);
     }
@@ -323,7 +326,8 @@ void Lab::up(const LabOptions& options, const std::function<void(const std::stri
       throw Error("interrupted");
     }
     if (waitpid(pid, nullptr, WNOHANG) == pid) {
-      throw Error("the lab has ended; log: " + folder_ + "/log/lab" + last_line(folder_ + "/log/lab"));
+      throw Error("the lab has ended; log: " + folder_ + "/log/lab" +
+                  last_line(folder_ + "/log/lab"));
     }
     const Json state = status();
     std::size_t now_ready = 0;
@@ -399,7 +403,9 @@ void Lab::wait_for_daemon(int pidfd) const {
   while (!is_up() && !ended && !interrupted() && now_seconds() < deadline) ended = wait_for_end(pidfd, 0.02);
   close(pidfd);
   if (interrupted()) throw Error("interrupted");
-  if (!is_up()) throw Error("the lab does not start; log: " + folder_ + "/log/lab" + last_line(folder_ + "/log/lab"));
+  if (!is_up())
+    throw Error("the lab does not start; log: " + folder_ + "/log/lab" +
+                last_line(folder_ + "/log/lab"));
 }
 
 void Lab::down() {
@@ -426,13 +432,15 @@ void Lab::claim_folder() const {
   std::error_code error;
   fs::create_directories(folder_, error);
   if (error || !fs::is_directory(folder_)) {
-    throw Error(folder_ + " cannot be made: " + (error ? error.message() : "it is a file") + ": choose another $GODWIT_LAB");
+    throw Error(folder_ + " cannot be made: " + (error ? error.message() : "it is a file") +
+                ": choose another $GODWIT_LAB");
   }
   if (!fs::exists(folder_ + kMarker) && !fs::is_empty(folder_)) {
     throw Error(folder_ + " is not empty and no lab: choose another $GODWIT_LAB");
   }
   if (!std::ofstream(folder_ + kMarker)) {
-    throw Error(folder_ + " cannot be written: " + strerror(errno) + ": choose another $GODWIT_LAB");
+    throw Error(folder_ + " cannot be written: " + strerror(errno) +
+                ": choose another $GODWIT_LAB");
   }
   chmod(folder_.c_str(), 0700);
 }

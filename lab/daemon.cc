@@ -67,8 +67,9 @@ class Client {
 
 std::string not_up(const Guest& guest) {
   return guest.name() + " is not up; log: " + guest.log_file() +
-         (guest.state() == Guest::State::kDead ? "; its QEMU has ended: 'godwit down', then 'godwit up'"
-                                               : "; it does not answer yet");
+         (guest.state() == Guest::State::kDead
+              ? "; its QEMU has ended: 'godwit down', then 'godwit up'"
+              : "; it does not answer yet");
 }
 
 class Daemon {
@@ -352,7 +353,8 @@ void Client::handle_line(const std::string& line) {
     guest_ = daemon_.guest(request.value("guest", ""));
     if (guest_ == nullptr || guest_->state() != Guest::State::kReady) {
       const std::string name = request.value("guest", "?");
-      reply({{"error", guest_ == nullptr ? "no guest " + name + "; see 'godwit status'" : not_up(*guest_)}});
+      reply({{"error",
+              guest_ == nullptr ? "no guest " + name + "; see 'godwit status'" : not_up(*guest_)}});
       guest_ = nullptr;
       return;
     }

@@ -41,7 +41,9 @@ bool use_kvm() {
 
 // A comma ends a value of QEMU's options.
 std::string quoted(std::string path) {
-  for (std::size_t at = 0; (at = path.find(',', at)) != std::string::npos; at += 2) path.insert(at, 1, ',');
+  for (std::size_t at = 0; (at = path.find(',', at)) != std::string::npos; at += 2) {
+    path.insert(at, 1, ',');
+  }
   return path;
 }
 

@@ -85,9 +85,12 @@ std::string take_value(Argv* args, const std::string& name, const std::string& o
 // Each `--name value` of an option that may be repeated.
 std::vector<std::string> take_values(Argv* args, const std::string& name) {
   std::vector<std::string> values;
-  const auto is = [&name](const std::string& arg) { return arg == name || arg.rfind(name + "=", 0) == 0; };
+  const auto is = [&name](const std::string& arg) {
+    return arg == name || arg.rfind(name + "=", 0) == 0;
+  };
   const auto end = [args] { return std::find(args->begin(), args->end(), "--"); };
-  while (std::find_if(args->begin(), end(), is) != end()) values.push_back(take_value(args, name, ""));
+  while (std::find_if(args->begin(), end(), is) != end())
+    values.push_back(take_value(args, name, ""));
   return values;
 }
 
@@ -130,7 +133,8 @@ void check_output() {
   if (std::cout.flush() && fflush(stdout) == 0 && ferror(stdout) == 0) return;
   const int error = errno;
   pollfd entry{1, POLLOUT, 0};
-  if (poll(&entry, 1, 0) == 1 && (entry.revents & POLLERR) != 0) throw NoOutput("");  // `| head`: not worth a word
+  if (poll(&entry, 1, 0) == 1 && (entry.revents & POLLERR) != 0)
+    throw NoOutput("");  // `| head`: not worth a word
   throw Error("stdout: " + std::string(error != 0 ? strerror(error) : "cannot be written"));
 }
 
@@ -283,8 +287,8 @@ int cp(Lab& lab, Argv args, bool) {
   const auto [from_guest, from] = split(args[0]);
   const auto [to_guest, to] = split(args[1]);
   if (from_guest.empty() == to_guest.empty()) {
-    throw Usage("one of the two is GUEST:PATH, with a guest of 'godwit status'; \"" + args[0] + "\" and \"" +
-                args[1] + "\" are " + (from_guest.empty() ? "none" : "both"));
+    throw Usage("one of the two is GUEST:PATH, with a guest of 'godwit status'; \"" + args[0] +
+                "\" and \"" + args[1] + "\" are " + (from_guest.empty() ? "none" : "both"));
   }
   if (!from_guest.empty()) {
     const std::string bytes = lab.get(from_guest, from);
@@ -431,8 +435,12 @@ int rxe(Lab& lab, Argv args, bool json) {
   }
   const SoftRoce made = soft_roce_on(lab, args[0]);
   if (json) {
-    print({{"guest", args[0]}, {"device", made.device},       {"netdev", made.netdev},
-           {"ip", made.ip},    {"gid_index", made.gid_index}, {"gid", made.gid}});
+    print({{"guest", args[0]},
+           {"device", made.device},
+           {"netdev", made.netdev},
+           {"ip", made.ip},
+           {"gid_index", made.gid_index},
+           {"gid", made.gid}});
   } else {
     std::cout << made.device << " on " << args[0] << "'s " << made.netdev << ", " << made.ip
               << ", GID index " << made.gid_index << "\n";
@@ -490,7 +498,8 @@ int demo(Lab& lab, Argv args, bool json) {
     }
   }
   for (const std::string& role : take_values(&args, "--role")) {
-    if (role != "client" && role != "server") throw Usage("--role: \"" + role + "\" is neither client nor server");
+    if (role != "client" && role != "server")
+      throw Usage("--role: \"" + role + "\" is neither client nor server");
     options.roles.push_back(role);
   }
   no_more(args);

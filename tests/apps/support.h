@@ -166,7 +166,8 @@ inline Port open_port(const std::string& name, int gid_index,
                       const std::vector<Address>& addresses) {
   int count = 0;
   ibv_device** list = ibv_get_device_list(&count);
-  if (list == nullptr || count == 0) die("no RDMA device here: is the driver loaded (modprobe godwit)?");
+  if (list == nullptr || count == 0)
+    die("no RDMA device here: is the driver loaded (modprobe godwit)?");
   for (int i = 0; i < count; ++i) {
     if (!name.empty() && name != ibv_get_device_name(list[i])) continue;
     Port port;

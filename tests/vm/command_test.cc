@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
 // The godwit command as users and scripts see it.
+#include <signal.h>
+
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -192,13 +194,16 @@ TEST(FailAt, TheDocumentHasTheFailuresThatThereAre) {
 // What it writes is not read, cannot be written, or is no UTF-8; what it reads is closed.
 TEST_F(Command, OutputAndInputMayBeMissing) {
   const auto host = [](const std::string& script) {
-    return run_on_host({"bash", "-c", script}, 60,
-                       {{"GODWIT_LAB", lab_folder()}, {"GODWIT", lab::build_folder() + "/bin/godwit"}});
+    return run_on_host(
+        {"bash", "-c", script}, 60,
+        {{"GODWIT_LAB", lab_folder()}, {"GODWIT", lab::build_folder() + "/bin/godwit"}});
   };
   const HostResult unread = host("$GODWIT run home -- yes | head -n 1; echo ${PIPESTATUS[0]}");
   EXPECT_EQ(unread.out, "y\n141\n");
   EXPECT_EQ(unread.err, "");
-  must(kHome, "for i in $(seq 50); do pgrep -x yes > /dev/null || exit 0; read -t 0.1 < <(:); done; exit 1");
+  must(kHome,
+       "for i in $(seq 50); do pgrep -x yes > /dev/null || exit 0; read -t 0.1 < <(:); done; exit "
+       "1");
   EXPECT_TRUE(fails_saying(host("$GODWIT run home -- echo > /dev/full"), "No space left"));
   EXPECT_TRUE(fails_saying(host("$GODWIT --json status > /dev/full"), "No space left"));
   EXPECT_TRUE(fails_saying(host("$GODWIT --help > /dev/full"), "No space left"));
@@ -252,7 +257,8 @@ TEST_F(Command, WrongUsageIsTold) {
     const HostResult result = godwit(args);
     EXPECT_EQ(result.code, 2) << "godwit" << line << "\n" << result.out << result.err;
     EXPECT_EQ(result.out, "") << "godwit" << line;
-    EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << "godwit" << line << "\n" << result.err;
+    EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << "godwit" << line << "\n"
+                                                                         << result.err;
   }
 }
 
@@ -283,9 +289,24 @@ TEST_F(Command, UnknownGuestsAndLabsAreTold) {
   EXPECT_TRUE(fails_saying(up_in("/etc", "tcg"), "choose another $GODWIT_LAB"));
   EXPECT_TRUE(fails_saying(up_in("/etc/passwd", "tcg"), "choose another $GODWIT_LAB"));
   EXPECT_TRUE(fails_saying(up_in("/proc/lab", "tcg"), "choose another $GODWIT_LAB"));
-  EXPECT_TRUE(fails_saying(up_in("/tmp/" + std::string(98 - 8, 'x'), "tcg"), "choose a shorter $GODWIT_LAB"));
-  EXPECT_FALSE(fs::exists("/tmp/" + std::string(98 - 8, 'x')));
+  EXPECT_TRUE(fails_saying(up_in("/tmp/" + std::string(90, 'x'), "tcg"),
+                           "choose a shorter $GODWIT_LAB"));
+  EXPECT_FALSE(fs::exists("/tmp/" + std::string(90, 'x')));
   EXPECT_TRUE(fails_saying(up_in(lab_folder() + "/other", "none"), "there are kvm and tcg"));
+}
+
+// A VM that hangs is named; not only what was to be done in it.
+TEST_F(Command, AStoppedGuestIsTold) {
+  const pid_t pid = the_lab().status()["guests"][0]["pid"];
+  kill(pid, SIGSTOP);
+  try {
+    (void)the_lab().exec(kHome, {"true"}, 3);
+    ADD_FAILURE() << "a stopped guest answers";
+  } catch (const lab::Error& error) {
+    EXPECT_NE(std::string(error.what()).find("home does not answer"), std::string::npos)
+        << error.what();
+  }
+  kill(pid, SIGCONT);
 }
 
 TEST_F(Command, InterruptedCommandsLeaveNothingRunning) {
