@@ -26,7 +26,7 @@ help:
 	@echo 'make fuzz         one of them for long: TARGET=packets SECONDS=3600'
 	@echo 'make check-vm     tests in real guests'
 	@echo 'make bench        figures: the core, perftest against Soft-RoCE, moves against plain CRIU; half an hour'
-	@echo 'make check-static licences, layers, links and tables of the documents'
+	@echo 'make check-static licences, layers, links and tables of the documents, what configure says'
 	@echo 'make module-cloud the kernel module for the cloud flavour of the kernel: compiles it'
 	@echo 'make install-guest DESTDIR=…: driver, provider and CRIU plugin into an image of your own'
 	@echo 'make docs         fill the tables of docs/spec from the headers'
@@ -43,12 +43,12 @@ B := build
 # Any other goal alone: first the packages, then the configuration. It is looked at
 # again when QEMU has been upgraded; what depends on it is made again if it changed.
 ifneq ($(filter-out help clean deps,$(or $(MAKECMDGOALS),help)),)
--include $(B)/config.mk
+include $(B)/config.mk
 $(B)/config.mk: $(B)/configured ;
 $(B)/configured: configure scripts/install-deps $(wildcard /var/lib/dpkg/info/qemu-system-x86.list)
 	@scripts/install-deps
 	@mkdir -p $(B)
-	@./configure --again > $(B)/configure.log || { cat $(B)/configure.log; exit 1; }
+	@./configure --again > $(B)/configure.log
 endif
 
 CACHE_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/godwit

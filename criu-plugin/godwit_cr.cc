@@ -11,14 +11,18 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <cctype>
+#include <cerrno>
 #include <chrono>
 #include <cinttypes>
+#include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <map>
 #include <set>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -67,6 +71,15 @@ exit codes: 0 done, 1 failed (one line on stderr says why), 2 wrong usage
 int fail(const std::string& text) {
   std::fprintf(stderr, "godwit-cr: %s\n", text.c_str());
   return kFailed;
+}
+
+struct Usage : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+int usage(const std::string& text) {
+  std::fprintf(stderr, "godwit-cr: %s (see godwit-cr --help)\n", text.c_str());
+  return kUsage;
 }
 
 struct Options {
@@ -256,7 +269,7 @@ int check(Options& options) {
 }
 
 int commit_or_drop(Options& options) {
-  if (!options.move) return fail("--move ID is missing: see godwit-cr move-id DIR");
+  if (!options.move) return usage("--move ID is missing: see godwit-cr move-id DIR");
   Fd context;
   if (int ret = open_device(options, &context)) return ret;
   int ret = options.command == "commit" ? move_commit(context.get(), options.move)
@@ -346,8 +359,8 @@ int sum_status(int pid, godwit_status_out* sum) {
 }
 
 int plan(const Options& options) {
-  if (options.pid <= 0) return fail("--pid PID is missing");
-  if (!options.move) return fail("--move ID is missing");
+  if (options.pid <= 0) return usage("--pid PID is missing");
+  if (!options.move) return usage("--move ID is missing");
   image::Image image;
   image.set_version(kImageVersion);
   image.set_move(options.move);
@@ -376,8 +389,8 @@ int plan(const Options& options) {
 }
 
 int resume_rest(const Options& options) {
-  if (options.pid <= 0) return fail("--pid PID is missing");
-  if (!options.attempt) return fail("--attempt N is missing");
+  if (options.pid <= 0) return usage("--pid PID is missing");
+  if (!options.attempt) return usage("--attempt N is missing");
   return for_each_context(options.pid, [&options](int fd, const std::string&,
                                                   const std::string& path) {
     const int ret = resume(fd, options.attempt);
@@ -388,7 +401,7 @@ int resume_rest(const Options& options) {
 
 // CRIU takes sockets out of repair mode before it lets the tasks go: not if it is killed.
 int mend(const Options& options) {
-  if (options.pid <= 0) return fail("--pid PID is missing");
+  if (options.pid <= 0) return usage("--pid PID is missing");
   return for_each_descriptor(
       options.pid, [](const struct stat& st) { return S_ISSOCK(st.st_mode); },
       [](int fd, const struct stat&, const std::string& path) {
@@ -404,7 +417,7 @@ int mend(const Options& options) {
 }
 
 int show_status(const Options& options) {
-  if (options.pid <= 0) return fail("--pid PID is missing");
+  if (options.pid <= 0) return usage("--pid PID is missing");
   godwit_status_out sum;
   timespec pause = {.tv_sec = 0, .tv_nsec = 20'000'000};
   // By the clock: with many processes a look takes longer than the pause.
@@ -422,16 +435,24 @@ int show_status(const Options& options) {
   return kOk;
 }
 
-int usage(const std::string& text) {
-  std::fprintf(stderr, "godwit-cr: %s (see godwit-cr --help)\n", text.c_str());
-  return kUsage;
-}
-
 int run(int argc, char** argv) {
   Options options;
   for (int i = 1; i < argc; i++) {
     std::string arg = argv[i];
-    auto value = [&]() -> const char* { return i + 1 < argc ? argv[++i] : ""; };
+    auto value = [&]() -> const char* {
+      if (i + 1 >= argc) throw Usage(arg + " wants a value");
+      return argv[++i];
+    };
+    auto number = [&](int base, std::uint64_t most) {
+      const char* text = value();
+      char* end = nullptr;
+      errno = 0;
+      const std::uint64_t read = std::strtoull(text, &end, base);
+      if (errno != 0 || !std::isxdigit(static_cast<unsigned char>(*text)) || *end != '\0' ||
+          read > most)
+        throw Usage(arg + ": \"" + text + "\" is no such number");
+      return read;
+    };
     if (arg == "--help" || arg == "-h") {
       std::fputs(kHelp, stdout);
       return kOk;
@@ -441,15 +462,15 @@ int run(int argc, char** argv) {
     else if (arg == "--any-gid-index")
       options.any_gid_index = true;
     else if (arg == "--move")
-      options.move = std::strtoull(value(), nullptr, 16);
+      options.move = number(16, UINT64_MAX);
     else if (arg == "--pid")
-      options.pid = std::atoi(value());
+      options.pid = static_cast<int>(number(10, INT_MAX));
     else if (arg == "--wait")
-      options.wait_seconds = std::atoi(value());
+      options.wait_seconds = static_cast<int>(number(10, INT_MAX));
     else if (arg == "--reserve")
-      options.reserve_seconds = std::atoi(value());
+      options.reserve_seconds = static_cast<int>(number(10, INT_MAX));
     else if (arg == "--attempt")
-      options.attempt = static_cast<std::uint32_t>(std::strtoul(value(), nullptr, 10));
+      options.attempt = static_cast<std::uint32_t>(number(10, UINT32_MAX));
     else if (arg == "--device")
       options.device = value();
     else if (arg[0] == '-')
@@ -485,6 +506,8 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   try {
     return run(argc, argv);
+  } catch (const Usage& error) {
+    return usage(error.what());
   } catch (const std::exception& error) {
     return fail(error.what());
   }

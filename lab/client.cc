@@ -29,6 +29,8 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr const char* kMarker = "/.godwit-lab";
+// For an answer of the daemon: whoever is stopped would be waited for without end.
+constexpr double kAnswerSeconds = 120;
 
 double now_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -73,11 +75,39 @@ void send_all(int fd, const std::string& bytes) {
   }
 }
 
+// For the wire; JSON is UTF-8, an argument or a path need not be.
+std::string text_of(const Json& json) {
+  try {
+    return json.dump();
+  } catch (const Json::exception&) {
+    throw Error("arguments and paths must be UTF-8");
+  }
+}
+
+// " (its last line)", or nothing.
+std::string last_line(const std::string& file) {
+  std::ifstream in(file);
+  std::string last;
+  for (std::string line; std::getline(in, line);) {
+    if (line.find_first_not_of(" \t\r") != std::string::npos) last = line;
+  }
+  return last.empty() ? "" : " (" + last + ")";
+}
+
 // One line, byte by byte: what follows it may be frames.
-Json read_line(int fd) {
+Json read_line(int fd, const std::string& who) {
+  const double deadline = now_seconds() + kAnswerSeconds;
   std::string line;
   char c;
   for (;;) {
+    pollfd entry{fd, POLLIN, 0};
+    const double left = std::max(deadline - now_seconds(), 0.0);
+    const int ready = poll(&entry, 1, static_cast<int>(left * 1000));
+    if (ready == 0) {
+      throw LabGone(
+          who + " does not answer: it is stopped, or the machine is busy; 'godwit down' ends it");
+    }
+    if (ready < 0) continue;
     const ssize_t n = read(fd, &c, 1);
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) throw LabGone("the lab has gone: see its log");
@@ -94,18 +124,20 @@ Json read_line(int fd) {
 
 Process::Process(const std::string& folder, const std::string& guest, const Json& request,
                  FrameType type)
-    : what_(guest) {
+    : guest_(guest), what_(guest) {
   if (request.contains("argv")) {
     for (const auto& arg : request["argv"]) what_ += " " + arg.get<std::string>();
     if (what_.size() > 200) what_ = what_.substr(0, 200) + "…";
   }
   fd_ = must_connect(folder);
   try {
-    send_all(fd_, Json{{"op", "stream"}, {"guest", guest}}.dump() + "\n");
-    (void)read_line(fd_);
-    std::string frame;
-    append_frame(1, type, request.dump(), &frame);
-    send_all(fd_, frame);
+    send_all(fd_, text_of({{"op", "stream"}, {"guest", guest}}) + "\n");
+    (void)read_line(fd_, "the lab's daemon");
+    std::string frames;
+    append_frame(1, type, text_of(request), &frames);
+    // Something is answered at once then, however long the command says nothing.
+    append_frame(1, FrameType::kPing, "", &frames);
+    send_all(fd_, frames);
   } catch (...) {
     close(fd_);
     throw;
@@ -166,6 +198,7 @@ bool Process::next(Frame* frame, double timeout_seconds) {
   const double deadline = now_seconds() + timeout_seconds;
   for (;;) {
     if (take_frame(&in_, frame)) {
+      answered_ = true;
       if (frame->type == FrameType::kWindow) {
         send_window_ += window_bytes(frame->payload);
         return true;
@@ -217,6 +250,9 @@ ExecResult Process::wait(double timeout_seconds) {
     Frame frame;
     if (!next(&frame, deadline - now_seconds())) {
       if (ended_) break;
+      if (!answered_)
+        throw Error(guest_ +
+                    " does not answer: the VM is stopped, or hangs; its log is in log/ of the lab");
       throw Error(what_ + ": not done within " + std::to_string(static_cast<int>(timeout_seconds)) +
                   " s\n" + output_);
     }
@@ -237,8 +273,9 @@ bool Lab::is_up() const {
 Json Lab::request(const Json& request) const {
   const int fd = must_connect(folder_);
   try {
-    send_all(fd, request.dump() + "\n");
-    Json answer = read_line(fd);
+    send_all(fd, text_of(request) + "\n");
+    const bool qmp = request.value("op", "") == "qmp";
+    Json answer = read_line(fd, qmp ? "QEMU of " + request.value("guest", "") : "the lab's daemon");
     close(fd);
     return answer;
   } catch (...) {
@@ -258,6 +295,12 @@ void Lab::up(const LabOptions& options, const std::function<void(const std::stri
       throw Error(build + file + " is not built: make all");
     }
   }
+  const char* accel = getenv("GODWIT_ACCEL");
+  if (accel != nullptr && *accel != 0 && strcmp(accel, "kvm") != 0 && strcmp(accel, "tcg") != 0) {
+    throw Error("$GODWIT_ACCEL is \"" + std::string(accel) + "\", and there are kvm and tcg");
+  }
+  // The longest name that there is to be.
+  (void)unix_address(folder_ + "/" + guest_name(kMaxGuests) + ".agent");
   claim_folder();
   pid_t pid = -1;
   {
@@ -280,13 +323,17 @@ void Lab::up(const LabOptions& options, const std::function<void(const std::stri
       down();
       throw Error("interrupted");
     }
-    if (waitpid(pid, nullptr, WNOHANG) == pid) throw Error("the lab has ended; log: " + folder_ + "/log/lab");
+    if (waitpid(pid, nullptr, WNOHANG) == pid) {
+      throw Error("the lab has ended; log: " + folder_ + "/log/lab" +
+                  last_line(folder_ + "/log/lab"));
+    }
     const Json state = status();
     std::size_t now_ready = 0;
     for (const Json& guest : state["guests"]) {
       if (guest["state"] == "dead") {
-        const std::string text = guest["name"].get<std::string>() +
-                                 ": QEMU has ended; log: " + guest["log"].get<std::string>();
+        const std::string log = guest["log"];
+        const std::string text =
+            guest["name"].get<std::string>() + ": QEMU has ended; log: " + log + last_line(log);
         down();
         throw Error(text);
       }
@@ -354,7 +401,9 @@ void Lab::wait_for_daemon(int pidfd) const {
   while (!is_up() && !ended && !interrupted() && now_seconds() < deadline) ended = wait_for_end(pidfd, 0.02);
   close(pidfd);
   if (interrupted()) throw Error("interrupted");
-  if (!is_up()) throw Error("the lab does not start; log: " + folder_ + "/log/lab");
+  if (!is_up())
+    throw Error("the lab does not start; log: " + folder_ + "/log/lab" +
+                last_line(folder_ + "/log/lab"));
 }
 
 void Lab::down() {
@@ -378,11 +427,19 @@ void Lab::down() {
 // $GODWIT_LAB may name any folder: only one that is empty or was a lab is made a lab.
 void Lab::claim_folder() const {
   namespace fs = std::filesystem;
-  fs::create_directories(folder_);
+  std::error_code error;
+  fs::create_directories(folder_, error);
+  if (error || !fs::is_directory(folder_)) {
+    throw Error(folder_ + " cannot be made: " + (error ? error.message() : "it is a file") +
+                ": choose another $GODWIT_LAB");
+  }
   if (!fs::exists(folder_ + kMarker) && !fs::is_empty(folder_)) {
     throw Error(folder_ + " is not empty and no lab: choose another $GODWIT_LAB");
   }
-  if (!std::ofstream(folder_ + kMarker)) throw_errno(folder_ + kMarker);
+  if (!std::ofstream(folder_ + kMarker)) {
+    throw Error(folder_ + " cannot be written: " + strerror(errno) +
+                ": choose another $GODWIT_LAB");
+  }
   chmod(folder_.c_str(), 0700);
 }
 

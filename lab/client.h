@@ -53,13 +53,17 @@ class Process {
   [[nodiscard]] bool ended() const { return ended_; }
   [[nodiscard]] int fd() const { return fd_; }
   [[nodiscard]] const std::string& output() const { return output_; }
+  // The guest has said anything, if only that it lives.
+  [[nodiscard]] bool answered() const { return answered_; }
 
  private:
   void send(FrameType type, const std::string& payload);
   void note_exit(const std::string& payload);
 
+  std::string guest_;
   std::string what_;
   int fd_ = -1;
+  bool answered_ = false;
   bool ended_ = false;
   int code_ = -1;
   std::string error_;

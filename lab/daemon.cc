@@ -65,6 +65,13 @@ class Client {
   std::string out_;
 };
 
+std::string not_up(const Guest& guest) {
+  return guest.name() + " is not up; log: " + guest.log_file() +
+         (guest.state() == Guest::State::kDead
+              ? "; its QEMU has ended: 'godwit down', then 'godwit up'"
+              : "; it does not answer yet");
+}
+
 class Daemon {
  public:
   Daemon(std::string folder, const LabOptions& options, bool adopt)
@@ -139,6 +146,7 @@ class Daemon {
       return {{"error", "no guest " + request.value("guest", std::string("?")) + "; see 'godwit status'"}};
     }
     if (op == "qmp") {
+      if (target->state() == Guest::State::kDead) return {{"error", not_up(*target)}};
       // The client may have gone when QEMU answers.
       target->qmp(request.at("command"), [this, number = client.number()](const Json& answer) {
         if (Client* asker = find(number)) asker->reply({{"ok", true}, {"answer", answer}});
@@ -345,8 +353,8 @@ void Client::handle_line(const std::string& line) {
     guest_ = daemon_.guest(request.value("guest", ""));
     if (guest_ == nullptr || guest_->state() != Guest::State::kReady) {
       const std::string name = request.value("guest", "?");
-      reply({{"error", guest_ == nullptr ? "no guest " + name + "; see 'godwit status'"
-                                         : name + " is not up; log: " + guest_->log_file()}});
+      reply({{"error",
+              guest_ == nullptr ? "no guest " + name + "; see 'godwit status'" : not_up(*guest_)}});
       guest_ = nullptr;
       return;
     }

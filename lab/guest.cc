@@ -39,6 +39,14 @@ bool use_kvm() {
   return false;
 }
 
+// A comma ends a value of QEMU's options.
+std::string quoted(std::string path) {
+  for (std::size_t at = 0; (at = path.find(',', at)) != std::string::npos; at += 2) {
+    path.insert(at, 1, ',');
+  }
+  return path;
+}
+
 void in_child(gpointer file) {
   setpgid(0, 0);
   if (!hold_pid_file(static_cast<const char*>(file))) _exit(126);
@@ -88,16 +96,16 @@ void Guest::start() {
       "console=ttyS0 quiet loglevel=4 mitigations=off random.trust_cpu=on tsc=reliable "
       "no_timer_check panic=-1 lab.name=" + name_ + " lab.index=" +
           std::to_string(options_.index),
-      "-drive", "file=" + image + "base.sqfs,if=virtio,format=raw,readonly=on",
-      "-drive", "file=" + image + "godwit.sqfs,if=virtio,format=raw,readonly=on",
+      "-drive", "file=" + quoted(image) + "base.sqfs,if=virtio,format=raw,readonly=on",
+      "-drive", "file=" + quoted(image) + "godwit.sqfs,if=virtio,format=raw,readonly=on",
       "-device", "virtio-rng-pci",
       "-serial", "file:" + options_.folder + "/log/" + name_ + ".serial",
       "-device", "virtio-serial-pci",
-      "-chardev", "socket,id=agent,path=" + base + ".agent,server=on,wait=off",
+      "-chardev", "socket,id=agent,path=" + quoted(base) + ".agent,server=on,wait=off",
       "-device", "virtserialport,chardev=agent,name=org.godwit.agent",
       "-virtfs",
-      "local,path=" + options_.folder + "/share,mount_tag=share,security_model=none,multidevs=remap",
-      "-qmp", "unix:" + base + ".qmp,server=on,wait=off",
+      "local,path=" + quoted(options_.folder) + "/share,mount_tag=share,security_model=none,multidevs=remap",
+      "-qmp", "unix:" + quoted(base) + ".qmp,server=on,wait=off",
       "-device", options_.nic_port + ",id=wire",
       "-device", "godwit,netdev=wire,id=nic,mac=" + nic_mac(options_.index) + options_.nic_options,
   };

@@ -27,7 +27,7 @@ struct flock whole_file() {
 // 0: nobody.
 pid_t holder(const std::string& file) {
   const int fd = open(file.c_str(), O_RDWR | O_CLOEXEC);
-  if (fd < 0 && errno == ENOENT) return 0;
+  if (fd < 0 && (errno == ENOENT || errno == ENOTDIR)) return 0;
   if (fd < 0) throw_errno(file);
   struct flock lock = whole_file();
   const bool asked = fcntl(fd, F_GETLK, &lock) == 0;

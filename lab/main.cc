@@ -9,6 +9,9 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -69,7 +72,8 @@ std::string take_value(Argv* args, const std::string& name, const std::string& o
       args->erase(it);
       return value;
     }
-    if (*it == name && it + 1 != args->end()) {
+    if (*it == name) {
+      if (it + 1 == args->end() || *(it + 1) == "--") throw Usage(name + " wants a value");
       std::string value = *(it + 1);
       args->erase(it, it + 2);
       return value;
@@ -78,7 +82,28 @@ std::string take_value(Argv* args, const std::string& name, const std::string& o
   return otherwise;
 }
 
+// Each `--name value` of an option that may be repeated.
+std::vector<std::string> take_values(Argv* args, const std::string& name) {
+  std::vector<std::string> values;
+  const auto is = [&name](const std::string& arg) {
+    return arg == name || arg.rfind(name + "=", 0) == 0;
+  };
+  const auto end = [args] { return std::find(args->begin(), args->end(), "--"); };
+  while (std::find_if(args->begin(), end(), is) != end())
+    values.push_back(take_value(args, name, ""));
+  return values;
+}
+
+// After the options were taken: what still looks like one is none. `./-x` is a file.
+void no_options(const Argv& args) {
+  for (const std::string& arg : args) {
+    if (arg == "--") return;
+    if (arg.size() > 1 && arg[0] == '-') throw Usage("unknown option " + arg);
+  }
+}
+
 void no_more(const Argv& args) {
+  no_options(args);
   if (!args.empty()) throw Usage("unexpected: " + args.front());
 }
 
@@ -92,25 +117,47 @@ int number(const std::string& what, const std::string& text, int least, int most
   return static_cast<int>(value);
 }
 
+// What a program writes need not be UTF-8; JSON is.
+void print(const Json& json) {
+  std::cout << json.dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
+}
+
+// Nobody reads what is written, or there is no room for it.
+class NoOutput : public Error {
+ public:
+  using Error::Error;
+};
+
+void check_output() {
+  errno = 0;
+  if (std::cout.flush() && fflush(stdout) == 0 && ferror(stdout) == 0) return;
+  const int error = errno;
+  pollfd entry{1, POLLOUT, 0};
+  if (poll(&entry, 1, 0) == 1 && (entry.revents & POLLERR) != 0)
+    throw NoOutput("");  // `| head`: not worth a word
+  throw Error("stdout: " + std::string(error != 0 ? strerror(error) : "cannot be written"));
+}
+
 void say(const std::string& text) { std::cerr << text << std::endl; }
 
 int up(Lab& lab, Argv args, bool json) {
   catch_interrupts();
   if (args.empty() && lab.revive(say)) {
-    if (json) std::cout << lab.status().dump() << "\n";
+    if (json) print(lab.status());
     return kOk;
   }
   LabOptions options;
   options.virtio = take_flag(&args, "--virtio");
   options.nic_options = take_value(&args, "--nic", "");
   options.memory_mib = number("--memory", take_value(&args, "--memory", "1536"), 512, 1 << 20);
+  no_options(args);
   if (!args.empty()) {
     options.guests = number("N", args[0], 1, kMaxGuests);
     args.erase(args.begin());
   }
   no_more(args);
   lab.up(options, say);
-  if (json) std::cout << lab.status().dump() << "\n";
+  if (json) print(lab.status());
   return kOk;
 }
 
@@ -122,7 +169,7 @@ int status(Lab& lab, Argv args, bool json) {
     state["containers"].push_back({{"name", c.name}, {"guest", c.guest}, {"ip", container_ip(c.number)}});
   }
   if (json) {
-    std::cout << state.dump() << "\n";
+    print(state);
     return kOk;
   }
   std::cout << "lab " << lab.folder() << "\n";
@@ -143,6 +190,8 @@ int status(Lab& lab, Argv args, bool json) {
   return kOk;
 }
 
+constexpr int kPatience = 20;  // seconds without a sign of life of a guest
+
 // A job in the background that reads from its terminal is stopped by the kernel.
 bool may_read_stdin() {
   const pid_t foreground = tcgetpgrp(0);
@@ -150,7 +199,8 @@ bool may_read_stdin() {
 }
 
 int run(Lab& lab, Argv args, bool json) {
-  if (args.size() < 2) throw Usage("run GUEST -- CMD…");
+  if (!args.empty()) no_options({args[0]});
+  if (args.size() < 2) throw Usage(args.empty() ? "no guest" : "no command");
   const std::string guest = args[0];
   args.erase(args.begin());
   if (args[0] == "--") args.erase(args.begin());
@@ -158,13 +208,16 @@ int run(Lab& lab, Argv args, bool json) {
   const auto process = lab.start(guest, args, {{"merge_stderr", false}});
   std::string out, err;
   bool stdin_open = true;
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(kPatience);
+  bool told = false;
   for (;;) {
     const bool reading = stdin_open && may_read_stdin();
     pollfd entries[2] = {{process->fd(), POLLIN, 0}, {reading ? 0 : -1, POLLIN, 0}};
     Frame frame;
     if (process->next(&frame, 0)) {
       if (frame.type == FrameType::kStdout) {
-        json ? void(out += frame.payload) : void(std::cout << frame.payload << std::flush);
+        json ? void(out += frame.payload) : void(std::cout << frame.payload);
+        check_output();
       } else if (frame.type == FrameType::kStderr) {
         json ? void(err += frame.payload) : void(std::cerr << frame.payload << std::flush);
       }
@@ -172,7 +225,12 @@ int run(Lab& lab, Argv args, bool json) {
       continue;
     }
     if (process->ended()) break;
-    if (poll(entries, 2, reading == stdin_open ? -1 : 500) < 0) continue;
+    if (!process->answered() && !told && std::chrono::steady_clock::now() > deadline) {
+      say(guest + " does not answer: its VM is stopped, or hangs; still waiting, Ctrl-C ends that");
+      told = true;
+    }
+    const bool forever = reading == stdin_open && (process->answered() || told);
+    if (poll(entries, 2, forever ? -1 : 500) < 0) continue;
     if ((entries[1].revents & (POLLIN | POLLHUP | POLLERR | POLLNVAL)) != 0) {
       char buffer[16384];
       const ssize_t n = read(0, buffer, sizeof(buffer));
@@ -181,12 +239,13 @@ int run(Lab& lab, Argv args, bool json) {
     }
   }
   const int code = process->wait(1).code;
-  if (json) std::cout << Json{{"code", code}, {"stdout", out}, {"stderr", err}}.dump() << "\n";
+  if (json) print({{"code", code}, {"stdout", out}, {"stderr", err}});
   return code;
 }
 
 int shell(Lab& lab, Argv args, bool) {
-  if (args.size() != 1) throw Usage("shell GUEST");
+  no_options(args);
+  if (args.size() != 1) throw Usage(args.empty() ? "no guest" : "unexpected: " + args[1]);
   const auto process = lab.start(args[0], {"bash", "-l"}, {{"tty", true}});
   winsize size{};
   if (ioctl(0, TIOCGWINSZ, &size) == 0) process->resize(size.ws_row, size.ws_col);
@@ -218,7 +277,8 @@ int shell(Lab& lab, Argv args, bool) {
 }
 
 int cp(Lab& lab, Argv args, bool) {
-  if (args.size() != 2) throw Usage("cp GUEST:PATH FILE | cp FILE GUEST:PATH");
+  no_options(args);
+  if (args.size() != 2) throw Usage("wants two, from and to");
   const auto split = [](const std::string& text) -> std::pair<std::string, std::string> {
     const std::size_t colon = text.find(':');
     if (colon == std::string::npos || guest_index(text.substr(0, colon)) == 0) return {"", text};
@@ -226,18 +286,30 @@ int cp(Lab& lab, Argv args, bool) {
   };
   const auto [from_guest, from] = split(args[0]);
   const auto [to_guest, to] = split(args[1]);
-  if (from_guest.empty() == to_guest.empty()) throw Usage("one of the two is GUEST:PATH");
+  if (from_guest.empty() == to_guest.empty()) {
+    throw Usage("one of the two is GUEST:PATH, with a guest of 'godwit status'; \"" + args[0] +
+                "\" and \"" + args[1] + "\" are " + (from_guest.empty() ? "none" : "both"));
+  }
   if (!from_guest.empty()) {
     const std::string bytes = lab.get(from_guest, from);
+    struct stat before;
+    const bool there = stat(to.c_str(), &before) == 0;
     std::ofstream out(to, std::ios::binary);
+    if (!out) throw_errno("\"" + to + "\"");
     out << bytes;
     out.close();
-    if (!out) throw_errno(to);
+    if (!out) {
+      const int error = errno;
+      if (!there) unlink(to.c_str());  // half a file is none
+      errno = error;
+      throw_errno(to);
+    }
   } else {
     std::ifstream in(from, std::ios::binary);
-    if (!in) throw_errno(from);
+    if (!in) throw_errno("\"" + from + "\"");
     struct stat st;
     if (stat(from.c_str(), &st) != 0) throw_errno(from);
+    if (S_ISDIR(st.st_mode)) throw Error(from + " is a folder: 'tar' it first");
     const std::string bytes((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
     lab.put(to_guest, to, bytes, static_cast<int>(st.st_mode & 0777));
   }
@@ -245,19 +317,21 @@ int cp(Lab& lab, Argv args, bool) {
 }
 
 int container(Lab& lab, Argv args, bool json) {
-  if (args.empty()) throw Usage("container start|list|logs|rm");
+  if (args.empty()) throw Usage("start, list, logs or rm?");
   const std::string verb = args[0];
   args.erase(args.begin());
   Containers containers(lab);
   if (verb == "start") {
-    if (args.size() < 3) throw Usage("container start GUEST NAME -- CMD…");
+    no_options({args.begin(), args.begin() + std::min<std::ptrdiff_t>(2, std::ssize(args))});
+    if (args.size() < 2) throw Usage("wants a guest and a name");
+    if (args.size() < 3 || (args[2] == "--" && args.size() < 4)) throw Usage("no command");
     const std::string guest = args[0], name = args[1];
     args.erase(args.begin(), args.begin() + 2);
     catch_interrupts();  // a container is started or it is not
     if (args[0] == "--") args.erase(args.begin());
     const Container c = containers.start(guest, name, args);
     if (json) {
-      std::cout << Json{{"name", c.name}, {"guest", c.guest}, {"ip", container_ip(c.number)}}.dump() << "\n";
+      print({{"name", c.name}, {"guest", c.guest}, {"ip", container_ip(c.number)}});
     } else {
       std::cout << c.name << " on " << c.guest << ", " << container_ip(c.number) << "\n";
     }
@@ -266,28 +340,33 @@ int container(Lab& lab, Argv args, bool json) {
   if (verb == "list") {
     no_more(args);
     Json all = Json::array();
+    const Json guests = lab.status()["guests"];
     for (const Container& c : containers.list()) {
-      const bool alive = containers.running(c);
+      const bool up = std::any_of(guests.begin(), guests.end(), [&c](const Json& guest) {
+        return guest["name"] == c.guest && guest["state"] == "ready";
+      });
+      const bool alive = up && containers.running(c);
       std::optional<int> code;
-      if (!alive) code = containers.exit_code(c);
+      if (up && !alive) code = containers.exit_code(c);
       all.push_back({{"name", c.name}, {"guest", c.guest}, {"ip", container_ip(c.number)},
                      {"running", alive}, {"exit_code", code ? Json(*code) : Json()}, {"argv", c.argv}});
       if (!json) {
-        std::string state = alive ? "running" : "ended";
+        std::string state = alive ? "running" : up ? "ended" : c.guest + " is not up";
         if (code) state += ", exit code " + std::to_string(*code);
         printf("%-16s %-8s %-12s %s\n", c.name.c_str(), c.guest.c_str(), container_ip(c.number).c_str(),
                state.c_str());
       }
     }
-    if (json) std::cout << all.dump() << "\n";
+    if (json) print(all);
     return kOk;
   }
-  if (verb != "logs" && verb != "rm") throw Usage("container start|list|logs|rm");
-  if (args.size() != 1) throw Usage("container " + verb + " NAME");
+  if (verb != "logs" && verb != "rm") throw Usage("start, list, logs or rm, not " + verb);
+  no_options(args);
+  if (args.size() != 1) throw Usage(args.empty() ? "no name" : "unexpected: " + args[1]);
   const Container c = containers.find(args[0]);
   if (verb == "logs") {
     const std::string text = containers.logs(c);
-    std::cout << (json ? Json{{"name", c.name}, {"log", text}}.dump() + "\n" : text);
+    json ? print({{"name", c.name}, {"log", text}}) : void(std::cout << text);
     return kOk;
   }
   catch_interrupts();
@@ -297,7 +376,8 @@ int container(Lab& lab, Argv args, bool json) {
 }
 
 int recover_moves(Lab& lab, Argv args, bool json, const MoveOptions& options) {
-  if (args.size() > 1) throw Usage("migrate --recover [CONTAINER]");
+  no_options(args);
+  if (args.size() > 1) throw Usage("unexpected: " + args[1]);
   if (args.empty()) args = MoveJournal::unfinished(lab.folder());
   Json all = Json::array();
   std::string failed;
@@ -313,7 +393,7 @@ int recover_moves(Lab& lab, Argv args, bool json, const MoveOptions& options) {
     }
   }
   if (!failed.empty()) throw Error(failed);
-  if (json) std::cout << all.dump() << "\n";
+  if (json) print(all);
   return kOk;
 }
 
@@ -321,7 +401,7 @@ int move(Lab& lab, Argv args, bool json) {
   MoveOptions options;
   options.any_gid_index = take_flag(&args, "--any-gid-index");
   options.step_seconds = number("--step-timeout", take_value(&args, "--step-timeout", "180"), 1, 3600);
-  for (std::string fault; !(fault = take_value(&args, "--fail-at", "")).empty();) {
+  for (const std::string& fault : take_values(&args, "--fail-at")) {
     try {
       options.faults.push_back(parse_fault_point(fault));
     } catch (const Error& error) {
@@ -330,11 +410,12 @@ int move(Lab& lab, Argv args, bool json) {
   }
   catch_interrupts();
   if (take_flag(&args, "--recover")) return recover_moves(lab, args, json, options);
-  if (args.size() != 2) throw Usage("migrate CONTAINER TO");
+  no_options(args);
+  if (args.size() != 2) throw Usage("wants a container, and the guest that it shall go to");
   const MoveReport report = migrate(lab, args[0], args[1], say, options);
   if (!report.warning.empty()) say("warning: " + report.warning);
   if (json) {
-    std::cout << to_json(report).dump() << "\n";
+    print(to_json(report));
     return kOk;
   }
   for (const auto& [name, ms] : report.steps_ms) printf("%-22s %8.0f ms\n", name.c_str(), ms);
@@ -345,18 +426,21 @@ int move(Lab& lab, Argv args, bool json) {
 
 int rxe(Lab& lab, Argv args, bool json) {
   const bool off = take_flag(&args, "--off");
-  if (args.size() != 1) throw Usage("rxe GUEST [--off]");
+  no_options(args);
+  if (args.size() != 1) throw Usage(args.empty() ? "no guest" : "unexpected: " + args[1]);
   if (off) {
     soft_roce_off(lab, args[0]);
-    if (json) std::cout << Json{{"guest", args[0]}, {"device", nullptr}}.dump() << "\n";
+    if (json) print({{"guest", args[0]}, {"device", nullptr}});
     return kOk;
   }
   const SoftRoce made = soft_roce_on(lab, args[0]);
   if (json) {
-    std::cout << Json{{"guest", args[0]}, {"device", made.device},       {"netdev", made.netdev},
-                      {"ip", made.ip},    {"gid_index", made.gid_index}, {"gid", made.gid}}
-                     .dump()
-              << "\n";
+    print({{"guest", args[0]},
+           {"device", made.device},
+           {"netdev", made.netdev},
+           {"ip", made.ip},
+           {"gid_index", made.gid_index},
+           {"gid", made.gid}});
   } else {
     std::cout << made.device << " on " << args[0] << "'s " << made.netdev << ", " << made.ip
               << ", GID index " << made.gid_index << "\n";
@@ -366,12 +450,27 @@ int rxe(Lab& lab, Argv args, bool json) {
 
 int capture(Lab& lab, Argv args, bool) {
   const int seconds = number("--seconds", take_value(&args, "--seconds", "0"), 0, 1 << 20);
-  if (args.size() != 2) throw Usage("capture GUEST FILE.pcap [--seconds N]");
+  no_options(args);
+  if (args.size() != 2) throw Usage("wants a guest and a file");
+  // QEMU tells only its log that it could not write; the capture is then cut, and looks well.
+  std::string log;
+  const Json guests = lab.status()["guests"];
+  for (const Json& guest : guests) {
+    if (guest["name"] == args[0]) log = guest["log"];
+  }
+  std::error_code ignored;
+  const auto before = log.empty() ? 0 : std::filesystem::file_size(log, ignored);
   lab.capture_start(args[0], std::filesystem::absolute(args[1]).string());
   catch_interrupts();
   say("capturing to " + args[1] + (seconds > 0 ? "" : "; Ctrl-C ends it"));
   for (double waited = 0; !interrupted() && (seconds == 0 || waited < seconds); waited += 0.1) usleep(100000);
   lab.capture_stop(args[0]);
+  std::ifstream said(log);
+  said.seekg(static_cast<std::streamoff>(before));
+  for (std::string line; std::getline(said, line);) {
+    if (line.find("network dump write error") == std::string::npos) continue;
+    throw Error(args[1] + " is cut, QEMU could not write on: is there space left?");
+  }
   return kOk;
 }
 
@@ -391,15 +490,16 @@ int demo(Lab& lab, Argv args, bool json) {
                        : std::filesystem::path(lab.folder()).replace_filename("demo").string();
   options.output = std::filesystem::absolute(take_value(&args, "--output", build_folder() + "/demo")).string();
   options.moves = number("--moves", take_value(&args, "--moves", "2"), 1, 1000);
-  for (std::string app; !(app = take_value(&args, "--app", "")).empty();) {
+  for (const std::string& app : take_values(&args, "--app")) {
     try {
       options.apps.push_back(find_demo_app(app).name);
     } catch (const Error& error) {
       throw Usage(error.what());
     }
   }
-  for (std::string role; !(role = take_value(&args, "--role", "")).empty();) {
-    if (role != "client" && role != "server") throw Usage("--role client|server");
+  for (const std::string& role : take_values(&args, "--role")) {
+    if (role != "client" && role != "server")
+      throw Usage("--role: \"" + role + "\" is neither client nor server");
     options.roles.push_back(role);
   }
   no_more(args);
@@ -447,6 +547,10 @@ void print_help(FILE* out) {
 
 int main(int argc, char** argv) {
   signal(SIGPIPE, SIG_IGN);
+  // A socket must not become stdin or stdout because those were closed.
+  for (int fd = 0; fd < 3; ++fd) {
+    if (fcntl(fd, F_GETFD) < 0) std::ignore = open("/dev/null", O_RDWR);
+  }
   Argv args(argv + 1, argv + argc);
   if (args.size() == 3 && args[0] == "_daemon") {
     try {
@@ -457,35 +561,39 @@ int main(int argc, char** argv) {
     }
   }
   const bool json = take_flag(&args, "--json");
-  if (args.empty()) {
-    print_help(stderr);
-    return kUsage;
-  }
-  if (args[0] == "--help" || args[0] == "help") {
-    print_help(stdout);
-    return kOk;
-  }
-  for (const Command& command : kCommands) {
-    if (args[0] != command.name) continue;
-    Argv rest(args.begin() + 1, args.end());
-    if (take_flag(&rest, "--help")) {
-      printf("Usage: godwit [--json] %s\n%s\n", command.usage, command.help);
-      return kOk;
-    }
-    Lab lab(lab_folder());
-    try {
-      if (command.in_lab) lab.revive(say);
-      return command.run(lab, rest, json);
-    } catch (const Usage& error) {
-      std::cerr << "godwit " << command.name << ": " << error.what() << "\nUsage: godwit "
-                << command.usage << "\n";
+  const std::string name = args.empty() ? "" : args[0];
+  const auto complain = [&](const std::string& what, int code) {
+    if (json && code == kFailed) print({{"error", what}});
+    std::cout.flush();
+    std::cerr << "godwit" << (name.empty() ? "" : " ") << name << ": " << what << "\n";
+    return code;
+  };
+  if (name.empty()) return complain("no command; see godwit --help", kUsage);
+  const Command* command = std::find_if(std::begin(kCommands), std::end(kCommands),
+                                        [&name](const Command& c) { return name == c.name; });
+  try {
+    int code = kOk;
+    if (name == "--help" || name == "help") {
+      print_help(stdout);
+    } else if (command == std::end(kCommands)) {
+      std::cerr << "godwit: unknown command " << name << "; see godwit --help\n";
       return kUsage;
-    } catch (const std::exception& error) {
-      if (json) std::cout << Json{{"error", error.what()}}.dump() << "\n";
-      std::cerr << "godwit " << command.name << ": " << error.what() << "\n";
-      return kFailed;
+    } else if (Argv rest(args.begin() + 1, args.end()); take_flag(&rest, "--help")) {
+      printf("Usage: godwit [--json] %s\n%s\n", command->usage, command->help);
+    } else {
+      Lab lab(lab_folder());
+      if (command->in_lab) lab.revive(say);
+      code = command->run(lab, rest, json);
     }
+    check_output();
+    return code;
+  } catch (const Usage& error) {
+    return complain(error.what() + std::string("; usage: godwit ") + (command->usage), kUsage);
+  } catch (const NoOutput&) {
+    signal(SIGPIPE, SIG_DFL);
+    raise(SIGPIPE);
+    return kFailed;
+  } catch (const std::exception& error) {
+    return complain(error.what(), kFailed);
   }
-  std::cerr << "godwit: unknown command " << args[0] << "; see godwit --help\n";
-  return kUsage;
 }

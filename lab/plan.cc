@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 
 #include "error.h"
 
@@ -49,7 +50,7 @@ std::string container_mac(int number) { return mac("52:54:00:67:01", number); }
 
 std::string lab_folder() {
   const char* folder = getenv("GODWIT_LAB");
-  if (folder != nullptr && *folder != 0) return folder;
+  if (folder != nullptr && *folder != 0) return std::filesystem::absolute(folder).string();
   return "/tmp/godwit-" + std::to_string(getuid()) + "/default";
 }
 

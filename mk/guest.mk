@@ -8,7 +8,7 @@ STAGED :=
 
 # ---- the image's own part: Debian
 $(B)/image/base.sqfs: $(wildcard images/*) $(B)/config.mk
-	@images/build-base --output $(B)/image --cache-dir '$(CACHE_DIR)'
+	@scripts/fill-cache '$(CACHE_DIR)' image images/build-base --output $(B)/image --cache-dir '$(CACHE_DIR)'
 	@touch -h $@
 
 $(B)/kernel-version: $(B)/image/base.sqfs
@@ -26,7 +26,7 @@ MODULE_SOURCES := $(wildcard guest-driver/kernel/*.c guest-driver/kernel/*.h gue
 	guest-driver/uapi/*.h abi/*.h)
 $(B)/kernel/godwit.ko: $(MODULE_SOURCES) $(B)/kernel-version
 	@echo '  MODULE   $@'
-	@dir=$$(images/fetch-kernel-headers --kernel $$(cat $(B)/kernel-version) --cache-dir '$(CACHE_DIR)') && \
+	@dir=$$(scripts/fill-cache '$(CACHE_DIR)' kernel images/fetch-kernel-headers --kernel $$(cat $(B)/kernel-version) --cache-dir '$(CACHE_DIR)') && \
 	  $(MAKE) -s -C guest-driver/kernel KDIR=$$dir OUT=$(abspath $(B)/kernel) CC="$(CCACHE) gcc" W=1
 	@touch $@
 $(B)/module.staged: $(B)/kernel/godwit.ko
@@ -38,7 +38,7 @@ STAGED += $(B)/module.staged
 .PHONY: module-cloud
 module-cloud: $(MODULE_SOURCES) $(B)/kernel-version
 	@version=$$(sed 's/-amd64$$/-cloud-amd64/' $(B)/kernel-version) && \
-	  dir=$$(images/fetch-kernel-headers --kernel $$version --cache-dir '$(CACHE_DIR)') && \
+	  dir=$$(scripts/fill-cache '$(CACHE_DIR)' kernel images/fetch-kernel-headers --kernel $$version --cache-dir '$(CACHE_DIR)') && \
 	  $(MAKE) -s -C guest-driver/kernel KDIR=$$dir OUT=$(abspath $(B)/kernel-cloud) CC="$(CCACHE) gcc" W=1
 
 # ---- provider

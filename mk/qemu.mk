@@ -8,7 +8,7 @@ GLUE_OBJECTS := $(addprefix $(B)/glue/,godwit.o port.o abi-guard.o trace.o) $(B)
 
 # The folder with QEMU's headers, made once for each version of QEMU.
 $(B)/qemu-headers: scripts/qemu-headers $(B)/config.mk
-	@dir=$$(scripts/qemu-headers --cache-dir '$(CACHE_DIR)' --qemu-source '$(QEMU_SOURCE)') && \
+	@dir=$$(scripts/fill-cache '$(CACHE_DIR)' qemu scripts/qemu-headers --cache-dir '$(CACHE_DIR)' --qemu-source '$(QEMU_SOURCE)') && \
 	  ln -sfn "$$dir" $@ && touch -h $@
 
 H := $(B)/qemu-headers
@@ -17,7 +17,7 @@ GLUE_CFLAGS = -std=gnu11 $(OPTIMIZE) -fPIC -fno-strict-aliasing -fno-common -fwr
   -isystem $(H)/build/linux-headers -iquote $(H)/build -iquote $(H)/src -iquote $(H)/src/include \
   -iquote $(H)/src/tcg/i386 -I$(B)/glue -I$(H)/build -I$(H)/build/qapi -Iqemu-device/include \
   -Iqemu-device/segment -Iabi -Wall -Werror -Wno-address-of-packed-member -MMD -MP $(shell pkg-config --cflags glib-2.0) \
-  -DGODWIT_QEMU_PACKAGE='"$(QEMU_PACKAGE)"'
+  -DGODWIT_QEMU_VERSION='"$(QEMU_VERSION)"'
 TRACE := $(B)/glue/trace/trace-hw_godwit
 
 $(TRACE).h $(TRACE).c &: qemu-device/qemu/trace-events $(B)/qemu-headers

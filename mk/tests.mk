@@ -85,6 +85,7 @@ check-static:
 	@scripts/check-spdx
 	@scripts/check-links
 	@scripts/render-docs --check
+	@tests/setup
 ifneq ($(RDMA_CORE_SOURCE),)
 	@guest-driver/provider/check-layout '$(RDMA_CORE_SOURCE)'
 endif

@@ -11,20 +11,24 @@
 #include "qapi/qapi-commands-control.h"
 #include "qom/object.h"
 
-#ifndef GODWIT_QEMU_PACKAGE
-#error "GODWIT_QEMU_PACKAGE: the version string of the QEMU that this is built for"
+#ifndef GODWIT_QEMU_VERSION
+#error "GODWIT_QEMU_VERSION: what the QEMU that this is built for calls its version"
 #endif
 
 static void check_version(void)
 {
-    VersionInfo *version = qmp_query_version(NULL);
+    g_autoptr(VersionInfo) version = qmp_query_version(NULL);
+    VersionTriple *number = version->qemu;
+    bool packaged = version->package[0] != 0;
+    g_autofree char *there = g_strdup_printf(
+        "%" PRId64 ".%" PRId64 ".%" PRId64 "%s%s%s", number->major, number->minor, number->micro,
+        packaged ? " (" : "", version->package, packaged ? ")" : "");
 
-    if (strcmp(version->package, GODWIT_QEMU_PACKAGE) != 0) {
-        fprintf(stderr, "godwit: built for QEMU \"%s\", but this is \"%s\": run make again\n",
-                GODWIT_QEMU_PACKAGE, version->package);
+    if (strcmp(there, GODWIT_QEMU_VERSION) != 0) {
+        fprintf(stderr, "godwit: built for QEMU %s, but this is %s: run make again\n",
+                GODWIT_QEMU_VERSION, there);
         exit(1);
     }
-    qapi_free_VersionInfo(version);
 }
 
 static void check_sizes(void)

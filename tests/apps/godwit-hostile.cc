@@ -1026,14 +1026,14 @@ const Case kCases[] = {
     {"images", "restores from records and device states that were changed", tampered_images},
 };
 
-void usage(FILE* to) {
-  std::fprintf(to,
-               "usage: godwit-hostile --case NAME [--seed N] [--rounds N] [--device NAME]\n"
-               "\n"
-               "Is hostile to the driver, and checks that it refuses and that the NIC goes on.\n"
-               "\n");
-  for (const Case& c : kCases) std::fprintf(to, "  %-10s %s\n", c.name, c.about);
-  std::fprintf(to, "\nExit code 0: withstood; 1: not; 2: could not be set up.\n");
+void usage() {
+  std::printf(
+      "usage: godwit-hostile --case NAME [--seed N] [--rounds N] [--device NAME]\n"
+      "\n"
+      "Is hostile to the driver, and checks that it refuses and that the NIC goes on.\n"
+      "\n");
+  for (const Case& c : kCases) std::printf("  %-10s %s\n", c.name, c.about);
+  std::printf("\nExit code 0: withstood; 1: not; 2: could not be set up.\n");
 }
 
 }  // namespace
@@ -1044,6 +1044,7 @@ int main(int argc, char** argv) {
       {"rounds", required_argument, nullptr, 'r'}, {"device", required_argument, nullptr, 'd'},
       {"help", no_argument, nullptr, 'h'},         {}};
   std::string name;
+  opterr = 0;
   for (int c; (c = getopt_long(argc, argv, "", kOptions, nullptr)) != -1;) {
     switch (c) {
       case 'c':
@@ -1059,11 +1060,10 @@ int main(int argc, char** argv) {
         settings.device = optarg;
         break;
       case 'h':
-        usage(stdout);
+        usage();
         return 0;
       default:
-        usage(stderr);
-        return 2;
+        wrong_option(argv);
     }
   }
   for (const Case& c : kCases) {
@@ -1075,6 +1075,6 @@ int main(int argc, char** argv) {
                 failures);
     return failures ? 1 : 0;
   }
-  usage(stderr);
-  return 2;
+  if (name.empty()) die("--case is missing; see --help");
+  die("no case %s; see --help", name.c_str());
 }

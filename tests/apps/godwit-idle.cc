@@ -126,6 +126,7 @@ Options parse(int argc, char** argv) {
   const option longs[] = {{"qps", 1, nullptr, 'q'},   {"mib", 1, nullptr, 'm'},
                           {"plain", 0, nullptr, 'P'}, {"port", 1, nullptr, 'p'},
                           {"help", 0, nullptr, 'h'},  {nullptr, 0, nullptr, 0}};
+  opterr = 0;
   for (int c; (c = getopt_long(argc, argv, "h", longs, nullptr)) != -1;) {
     switch (c) {
       case 'q':
@@ -141,9 +142,9 @@ Options parse(int argc, char** argv) {
         options.port = std::to_string(parse_number("--port", optarg, 1, 65535));
         break;
       case 'h':
-        print_usage(kHelp, true);
+        print_usage(kHelp);
       default:
-        print_usage(kHelp, false);
+        wrong_option(argv);
     }
   }
   options.host = host_argument(argc, argv);

@@ -960,6 +960,7 @@ Options parse(int argc, char** argv) {
       {"case", 1, nullptr, 'c'},      {"list", 0, nullptr, 'l'},  {"go", 1, nullptr, 'g'},
       {"ready", 1, nullptr, 'r'},     {"limit", 1, nullptr, 't'}, {"device", 1, nullptr, 'd'},
       {"gid-index", 1, nullptr, 'i'}, {"help", 0, nullptr, 'h'},  {nullptr, 0, nullptr, 0}};
+  opterr = 0;
   for (int c; (c = getopt_long(argc, argv, "h", longs, nullptr)) != -1;) {
     switch (c) {
       case 'c':
@@ -984,9 +985,9 @@ Options parse(int argc, char** argv) {
         settings.gid_index = static_cast<int>(parse_number("--gid-index", optarg, 0, 255));
         break;
       case 'h':
-        print_usage(kHelp, true);
+        print_usage(kHelp);
       default:
-        print_usage(kHelp, false);
+        wrong_option(argv);
     }
   }
   if (optind < argc) die("no such argument: %s", argv[optind]);

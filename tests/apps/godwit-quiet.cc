@@ -266,6 +266,7 @@ class End {
 // Until the last client has ended.
 int serve(const Options& options) {
   const int listener = listen_once(options.port, 16);
+  must_have_device({});
   std::printf("waiting on port %s\n", options.port.c_str());
   std::fflush(stdout);
   std::vector<std::unique_ptr<End>> clients;
@@ -335,6 +336,7 @@ Options parse(int argc, char** argv) {
                           {"fork", 0, nullptr, 'f'},
                           {"help", 0, nullptr, 'h'},
                           {nullptr, 0, nullptr, 0}};
+  opterr = 0;
   for (int c; (c = getopt_long(argc, argv, "h", longs, nullptr)) != -1;) {
     switch (c) {
       case 't':
@@ -350,9 +352,9 @@ Options parse(int argc, char** argv) {
         options.fork = true;
         break;
       case 'h':
-        print_usage(kHelp, true);
+        print_usage(kHelp);
       default:
-        print_usage(kHelp, false);
+        wrong_option(argv);
     }
   }
   options.host = host_argument(argc, argv);

@@ -1046,6 +1046,7 @@ Options parse(int argc, char** argv) {
       {"pause", 1, nullptr, 'P'},
       {"port", 1, nullptr, 'p'},   {"device", 1, nullptr, 'd'},      {"gid-index", 1, nullptr, 'g'},
       {"json", 1, nullptr, 'j'},   {"help", 0, nullptr, 'h'},        {nullptr, 0, nullptr, 0}};
+  opterr = 0;
   for (int c; (c = getopt_long(argc, argv, "h", longs, nullptr)) != -1;) {
     switch (c) {
       case 'q':
@@ -1093,9 +1094,9 @@ Options parse(int argc, char** argv) {
         options.json = optarg;
         break;
       case 'h':
-        print_usage(kHelp, true);
+        print_usage(kHelp);
       default:
-        print_usage(kHelp, false);
+        wrong_option(argv);
     }
   }
   options.host = host_argument(argc, argv);
@@ -1111,6 +1112,7 @@ int main(int argc, char** argv) {
   int fd;
   if (options.host.empty()) {
     const int listener = listen_once(options.port);
+    must_have_device(options.device);
     std::printf("waiting on port %s\n", options.port.c_str());
     std::fflush(stdout);
     do fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);

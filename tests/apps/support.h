@@ -52,10 +52,14 @@ inline std::uint64_t parse_number(const char* what, const char* text, std::uint6
   return value;
 }
 
-// Asked for, or for options that nobody knows
-[[noreturn]] inline void print_usage(const char* help, bool asked) {
-  std::fputs(help, asked ? stdout : stderr);
-  std::exit(asked ? 0 : 2);
+[[noreturn]] inline void print_usage(const char* help) {
+  std::fputs(help, stdout);
+  std::exit(0);
+}
+
+// What getopt_long() does not take; it has been told to be silent.
+[[noreturn]] inline void wrong_option(char** argv) {
+  die("%s: no such option, or not without a value; see --help", argv[optind - 1]);
 }
 
 // What may be left after the options: the server's address; "": nothing is
@@ -162,7 +166,8 @@ inline Port open_port(const std::string& name, int gid_index,
                       const std::vector<Address>& addresses) {
   int count = 0;
   ibv_device** list = ibv_get_device_list(&count);
-  if (list == nullptr || count == 0) die("no RDMA device");
+  if (list == nullptr || count == 0)
+    die("no RDMA device here: is the driver loaded (modprobe godwit)?");
   for (int i = 0; i < count; ++i) {
     if (!name.empty() && name != ibv_get_device_name(list[i])) continue;
     Port port;
@@ -178,6 +183,17 @@ inline Port open_port(const std::string& name, int gid_index,
   ibv_free_device_list(list);
   die("%s%s has no RoCE v2 GID of this host's addresses (or cannot be opened)",
       name.empty() ? "no RDMA device" : "RDMA device ", name.c_str());
+}
+
+// Before anybody is waited for.
+inline void must_have_device(const std::string& name) {
+  int count = 0;
+  ibv_device** list = ibv_get_device_list(&count);
+  bool found = false;
+  for (int i = 0; i < count; ++i) found |= name.empty() || name == ibv_get_device_name(list[i]);
+  if (list != nullptr) ibv_free_device_list(list);
+  if (!found && !name.empty()) die("no RDMA device %s here; ibv_devices lists them", name.c_str());
+  if (!found) die("no RDMA device here: is the driver loaded (modprobe godwit)?");
 }
 
 struct Peer {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
 // The godwit command as users and scripts see it.
+#include <signal.h>
+
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -78,6 +80,8 @@ TEST_F(Command, CopiesAreTheSameByteForByte) {
   EXPECT_TRUE(fails_saying(godwit({"cp", "home:/no/such/file", here.string() + ".none"}), "/no/such/file"));
   EXPECT_FALSE(fs::exists(here.string() + ".none"));
   EXPECT_TRUE(fails_saying(godwit({"cp", here.string() + ".none", "home:/tmp/x"}), ".none"));
+  EXPECT_TRUE(fails_saying(godwit({"cp", lab_folder(), "home:/tmp/x"}), "is a folder"));
+  EXPECT_TRUE(fails_saying(godwit({"cp", "home:/tmp/copy", "/dev/full"}), "No space left"));
   must(kHome, "rm /tmp/copy");
   fs::remove(here);
   fs::remove(here.string() + ".back");
@@ -187,7 +191,33 @@ TEST(FailAt, TheDocumentHasTheFailuresThatThereAre) {
   EXPECT_EQ(documented, real);
 }
 
-// Wrong usage: exit code 2, and a line that says what.
+// What it writes is not read, cannot be written, or is no UTF-8; what it reads is closed.
+TEST_F(Command, OutputAndInputMayBeMissing) {
+  const auto host = [](const std::string& script) {
+    return run_on_host(
+        {"bash", "-c", script}, 60,
+        {{"GODWIT_LAB", lab_folder()}, {"GODWIT", lab::build_folder() + "/bin/godwit"}});
+  };
+  const HostResult unread = host("$GODWIT run home -- yes | head -n 1; echo ${PIPESTATUS[0]}");
+  EXPECT_EQ(unread.out, "y\n141\n");
+  EXPECT_EQ(unread.err, "");
+  must(kHome,
+       "for i in $(seq 50); do pgrep -x yes > /dev/null || exit 0; read -t 0.1 < <(:); done; exit "
+       "1");
+  EXPECT_TRUE(fails_saying(host("$GODWIT run home -- echo > /dev/full"), "No space left"));
+  EXPECT_TRUE(fails_saying(host("$GODWIT --json status > /dev/full"), "No space left"));
+  EXPECT_TRUE(fails_saying(host("$GODWIT --help > /dev/full"), "No space left"));
+  EXPECT_EQ(host("$GODWIT run home -- cat <&-").code, 0);
+  EXPECT_EQ(host("$GODWIT run home -- cat <&- >&-").code, 0);
+  const Json json = parsed(godwit({"--json", "run", kHome, "--", "printf", "a\\377b"}));
+  EXPECT_EQ(json["stdout"], "a\uFFFDb");
+  EXPECT_TRUE(fails_saying(godwit({"run", kHome, "--", "echo", "\xff"}), "UTF-8"));
+  const HostResult failed = godwit({"--json", "cp", "home:/\xff", "x"});
+  EXPECT_EQ(failed.code, 1);
+  EXPECT_TRUE(Json::parse(failed.out).contains("error"));
+}
+
+// Wrong usage: exit code 2, and one line that says what.
 TEST_F(Command, WrongUsageIsTold) {
   const Argv wrong[] = {{},
                         {"no-such-command"},
@@ -207,14 +237,28 @@ TEST_F(Command, WrongUsageIsTold) {
                         {"rxe"},
                         {"rxe", kPeer, "on"},
                         {"capture", kHome},
-                        {"down", "now"}};
+                        {"down", "now"},
+                        {"up", "--memory"},
+                        {"up", "--nic"},
+                        {"run", "--no-such-option"},
+                        {"shell", "--no-such-option"},
+                        {"container", "start", kHome, "x", "--"},
+                        {"container", "logs"},
+                        {"container", "rm", "--no-such-option"},
+                        {"migrate", "x", kAway, "--fail-at"},
+                        {"migrate", "x", kAway, "--step-timeout", "0"},
+                        {"rxe", "--no-such-option"},
+                        {"capture", kHome, "file", "--seconds", "-1"},
+                        {"demo", "--app="},
+                        {"demo", "--role", "none"}};
   for (const Argv& args : wrong) {
     std::string line;
     for (const std::string& arg : args) line += " " + arg;
     const HostResult result = godwit(args);
     EXPECT_EQ(result.code, 2) << "godwit" << line << "\n" << result.out << result.err;
     EXPECT_EQ(result.out, "") << "godwit" << line;
-    EXPECT_FALSE(result.err.empty()) << "godwit" << line;
+    EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << "godwit" << line << "\n"
+                                                                         << result.err;
   }
 }
 
@@ -238,6 +282,31 @@ TEST_F(Command, UnknownGuestsAndLabsAreTold) {
   const HostResult nothing_up = run_on_host({lab::build_folder() + "/bin/godwit", "status"}, 30,
                                             {{"GODWIT_LAB", lab_folder() + "/no-such-lab"}});
   EXPECT_TRUE(fails_saying(nothing_up, "no lab is up here"));
+  const auto up_in = [](const std::string& folder, const std::string& accel) {
+    return run_on_host({lab::build_folder() + "/bin/godwit", "up", "1"}, 30,
+                       {{"GODWIT_LAB", folder}, {"GODWIT_ACCEL", accel}});
+  };
+  EXPECT_TRUE(fails_saying(up_in("/etc", "tcg"), "choose another $GODWIT_LAB"));
+  EXPECT_TRUE(fails_saying(up_in("/etc/passwd", "tcg"), "choose another $GODWIT_LAB"));
+  EXPECT_TRUE(fails_saying(up_in("/proc/lab", "tcg"), "choose another $GODWIT_LAB"));
+  EXPECT_TRUE(fails_saying(up_in("/tmp/" + std::string(90, 'x'), "tcg"),
+                           "choose a shorter $GODWIT_LAB"));
+  EXPECT_FALSE(fs::exists("/tmp/" + std::string(90, 'x')));
+  EXPECT_TRUE(fails_saying(up_in(lab_folder() + "/other", "none"), "there are kvm and tcg"));
+}
+
+// A VM that hangs is named; not only what was to be done in it.
+TEST_F(Command, AStoppedGuestIsTold) {
+  const pid_t pid = the_lab().status()["guests"][0]["pid"];
+  kill(pid, SIGSTOP);
+  try {
+    (void)the_lab().exec(kHome, {"true"}, 3);
+    ADD_FAILURE() << "a stopped guest answers";
+  } catch (const lab::Error& error) {
+    EXPECT_NE(std::string(error.what()).find("home does not answer"), std::string::npos)
+        << error.what();
+  }
+  kill(pid, SIGCONT);
 }
 
 TEST_F(Command, InterruptedCommandsLeaveNothingRunning) {
