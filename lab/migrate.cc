@@ -214,6 +214,7 @@ class Move {
   void do_fault(const std::string& how) const {
     if (how == "guest") {
       (void)lab_.request({{"op", "kill"}, {"guest", move_.to}});
+      while (containers_.guest_is_ready(move_.to)) usleep(1'000);
     } else if (how == "daemon") {
       ::kill(lab_.status().at("pid").get<pid_t>(), SIGKILL);
       while (lab_.is_up()) usleep(1'000);
@@ -509,6 +510,8 @@ class Move {
     if (fault("hang") != nullptr) {  // until the gate has waited long enough
       std::this_thread::sleep_for(std::chrono::duration<double>(options_.step_seconds + 1));
     }
+    // The last moment in which it is known that nobody was told to go.
+    if (!containers_.guest_is_ready(move_.to)) throw Error(move_.to + " is not up any more");
   }
 
   // Nobody waits for the end of it.
