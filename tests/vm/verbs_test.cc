@@ -151,9 +151,9 @@ TEST_P(AllSizes, EachHasItsLine) {
   }
 }
 
-// -b: both ways; -e: by events, which ib_write_* do not know. The *_lat -e arm a CQ before they poll
-// it, and then poll once for each event, also for the one that the arming has caused: their send
-// queue must have room for what they leave, and ib_send_lat -e waits for ever in the end.
+// -b: both ways; -e: by events, which ib_write_* do not know. The *_lat -e arm a CQ before they
+// poll it, and then poll once for each event, also for the one that the arming has caused: their
+// send queue must have room for what they leave, and ib_send_lat -e waits for ever in the end.
 INSTANTIATE_TEST_SUITE_P(
     Verbs, AllSizes,
     testing::Values(Sizes{"ib_send_lat", {""}}, Sizes{"ib_send_bw", {"", "-b", "-e"}},
