@@ -130,38 +130,60 @@ class AllSizes : public Verbs, public testing::WithParamInterface<Sizes> {
     }
     return sizes;
   }
+
+  static std::vector<std::uint64_t> powers() {
+    std::vector<std::uint64_t> all;
+    for (std::uint64_t size = 2; size <= 8 << 20; size *= 2) all.push_back(size);
+    return all;
+  }
+
+  static bool is_atomic() {
+    return std::string(GetParam().program).find("atomic") != std::string::npos;
+  }
+
+  void expect_sizes(const std::string& options, const std::vector<std::uint64_t>& sizes) {
+    SCOPED_TRACE(GetParam().program + (" " + options));
+    const Talk done =
+        both(GetParam().program, options + " -n " + std::to_string(kIterations), kAway, kHome);
+    EXPECT_TRUE(good(done));
+    EXPECT_EQ(sizes_in(done.client.out), sizes) << done.client.out;
+  }
 };
 
 TEST_P(AllSizes, EachHasItsLine) {
-  const std::string program = GetParam().program;
-  const bool atomic = program.find("atomic") != std::string::npos;
-  std::vector<std::uint64_t> powers;
-  for (std::uint64_t size = 2; size <= 8 << 20; size *= 2) powers.push_back(size);
-  const std::string iterations = " -n " + std::to_string(kIterations);
-  for (const std::string variant : GetParam().variants) {
-    SCOPED_TRACE(program + " " + variant);
-    const Talk all = both(program, (atomic ? "" : "-a ") + variant + iterations, kAway, kHome);
-    EXPECT_TRUE(good(all));
-    EXPECT_EQ(sizes_in(all.client.out), atomic ? std::vector<std::uint64_t>{8} : powers)
-        << all.client.out;
-    if (atomic || !variant.empty()) continue;
-    const Talk one = both(program, "-s 1" + iterations, kAway, kHome);
-    EXPECT_TRUE(good(one));
-    EXPECT_EQ(sizes_in(one.client.out), std::vector<std::uint64_t>{1}) << one.client.out;
+  if (is_atomic()) {
+    expect_sizes("", {8});
+  } else {
+    expect_sizes("-s 1", {1});
+    expect_sizes("-a", powers());
   }
+  for (const std::string variant : GetParam().variants) {
+    is_atomic() ? expect_sizes(variant, {8}) : expect_sizes("-s 65536 " + variant, {65536});
+  }
+}
+
+// perftest measures the processor's frequency again for each size.
+using FullAllSizes = AllSizes;
+
+TEST_P(FullAllSizes, EachHasItsLineInEachVariant) {
+  for (const std::string variant : GetParam().variants) expect_sizes("-a " + variant, powers());
 }
 
 // -b: both ways; -e: by events, which ib_write_* do not know. The *_lat -e arm a CQ before they
 // poll it, and then poll once for each event, also for the one that the arming has caused: their
 // send queue must have room for what they leave, and ib_send_lat -e waits for ever in the end.
-INSTANTIATE_TEST_SUITE_P(
-    Verbs, AllSizes,
-    testing::Values(Sizes{"ib_send_lat", {""}}, Sizes{"ib_send_bw", {"", "-b", "-e"}},
-                    Sizes{"ib_write_lat", {""}}, Sizes{"ib_write_bw", {"", "-b"}},
-                    Sizes{"ib_read_lat", {"", "-e -t 128"}}, Sizes{"ib_read_bw", {"", "-b", "-e"}},
-                    Sizes{"ib_atomic_lat", {"", "-e -t 128"}},
-                    Sizes{"ib_atomic_bw", {"", "-b", "-e"}}),
-    [](const auto& info) { return std::string(info.param.program); });
+const Sizes kPolling[] = {{"ib_send_lat", {}}, {"ib_write_lat", {}}};
+const Sizes kVariants[] = {{"ib_send_bw", {"-b", "-e"}},
+                           {"ib_write_bw", {"-b"}},
+                           {"ib_read_lat", {"-e -t 128"}},
+                           {"ib_read_bw", {"-b", "-e"}}};
+const Sizes kAtomics[] = {{"ib_atomic_lat", {"-e -t 128"}}, {"ib_atomic_bw", {"-b", "-e"}}};
+const auto program_name = [](const auto& info) { return std::string(info.param.program); };
+
+INSTANTIATE_TEST_SUITE_P(Polling, AllSizes, testing::ValuesIn(kPolling), program_name);
+INSTANTIATE_TEST_SUITE_P(Variants, AllSizes, testing::ValuesIn(kVariants), program_name);
+INSTANTIATE_TEST_SUITE_P(Atomics, AllSizes, testing::ValuesIn(kAtomics), program_name);
+INSTANTIATE_TEST_SUITE_P(Full, FullAllSizes, testing::ValuesIn(kVariants), program_name);
 
 class Verify : public Verbs, public testing::WithParamInterface<const char*> {};
 
