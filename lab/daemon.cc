@@ -157,6 +157,10 @@ class Daemon {
       target->kill();
       return {{"ok", true}};
     }
+    if (op == "restart") {
+      target->restart(request.at("incoming"));
+      return {{"ok", true}};
+    }
     return {{"error", "unknown request " + op}};
   }
 

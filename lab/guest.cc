@@ -58,25 +58,20 @@ Guest::Guest(const GuestOptions& options, std::function<void(Guest&)> on_change)
     : options_(options), name_(guest_name(options.index)), on_change_(std::move(on_change)) {
   if (options_.adopt) {
     pidfd_ = open_holder(options_.folder, name_, &pid_);
+    if (pidfd_ < 0) {
+      state_ = State::kDead;
+      return;
+    }
+    watch_process();
+    // What a command of the old daemon was still doing to the wire.
+    qmp({{"execute", "object-del"}, {"arguments", {{"id", "capture"}}}}, [](const nlohmann::json&) {});
   } else {
     start();
-    pidfd_ = open_process(pid_);
-    if (pidfd_ < 0) throw_errno("pidfd_open");
-  }
-  if (pidfd_ < 0) {
-    state_ = State::kDead;
-    return;
-  }
-  started_ = g_get_monotonic_time();
-  exit_source_ = g_unix_fd_add(pidfd_, G_IO_IN, on_exit, this);
-  // What a command of the old daemon was still doing to the wire.
-  if (options_.adopt) {
-    qmp({{"execute", "object-del"}, {"arguments", {{"id", "capture"}}}}, [](const nlohmann::json&) {});
   }
   connect_agent();
 }
 
-void Guest::start() {
+void Guest::start(const std::string& incoming) {
   const std::string base = options_.folder + "/" + name_;
   const std::string image = options_.build + "/image/";
   const bool kvm = use_kvm();
@@ -113,6 +108,7 @@ void Guest::start() {
     args.insert(args.end(), {"-device", options_.virtio_port + ",id=plain", "-device",
                              "virtio-net-pci,netdev=plain,mac=" + virtio_mac(options_.index)});
   }
+  if (!incoming.empty()) args.insert(args.end(), {"-incoming", incoming});
   std::vector<char*> argv;
   for (std::string& arg : args) argv.push_back(arg.data());
   argv.push_back(nullptr);
@@ -137,6 +133,14 @@ void Guest::start() {
   close(log);
   close(null);
   if (!started) throw Error(std::string("QEMU does not start: ") + error->message);
+  pidfd_ = open_process(pid_);
+  if (pidfd_ < 0) throw_errno("pidfd_open");
+  watch_process();
+}
+
+void Guest::watch_process() {
+  started_ = g_get_monotonic_time();
+  exit_source_ = g_unix_fd_add(pidfd_, G_IO_IN, on_exit, this);
 }
 
 Guest::~Guest() {
@@ -157,6 +161,23 @@ std::string Guest::log_file() const { return options_.folder + "/log/" + name_ +
 
 void Guest::kill() {
   if (pidfd_ >= 0) kill_process(pidfd_);
+}
+
+void Guest::restart(const std::string& incoming) {
+  if (options_.adopt) throw Error(name_ + " was started by another daemon, which alone can start it again");
+  if (pidfd_ >= 0) {
+    kill();
+    if (!wait_for_end(pidfd_, 10)) throw Error(name_ + ": QEMU does not end");
+    g_source_remove(exit_source_);
+    on_exit(pidfd_, G_IO_IN, this);
+  }
+  disconnect_agent();
+  if (retry_source_ != 0) g_source_remove(retry_source_);
+  retry_source_ = 0;
+  was_saved_ = true;
+  state_ = State::kBooting;
+  start(incoming);
+  connect_agent();
 }
 
 gboolean Guest::on_exit(gint, GIOCondition, gpointer data) {
@@ -189,7 +210,7 @@ void Guest::connect_agent() {
   g_unix_set_fd_nonblocking(agent_, TRUE, nullptr);
   // A virtio-serial port of QEMU 7.2 that was writing when its host hung up stays shut for the next one,
   // and opens again when that hangs up.
-  if (options_.adopt) {
+  if (options_.adopt || was_saved_) {
     retry_source_ = g_timeout_add(patience_ms_, on_retry, this);
     patience_ms_ *= 2;
   }

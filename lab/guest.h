@@ -54,12 +54,16 @@ class Guest {
   void qmp(nlohmann::json command, Qmp::Done done);
 
   void kill();
+  // Ends QEMU, and starts one that goes on with what QMP's `migrate` has saved: "exec:cat FILE".
+  // Only the daemon that made the wire can hand it on.
+  void restart(const std::string& incoming);
 
  private:
   static gboolean on_exit(gint fd, GIOCondition condition, gpointer data);
   static gboolean on_agent_io(gint fd, GIOCondition condition, gpointer data);
   static gboolean on_retry(gpointer data);
-  void start();
+  void watch_process();
+  void start(const std::string& incoming = "");
   void end_streams(const std::string& why);
   void connect_agent();
   void disconnect_agent();
@@ -77,6 +81,7 @@ class Guest {
   int pidfd_ = -1;
   guint exit_source_ = 0;
   guint retry_source_ = 0;
+  bool was_saved_ = false;    // QEMU is not the one that it was booted in
   guint patience_ms_ = 1000;  // for the answer to a SYNC
   int agent_ = -1;
   guint agent_source_ = 0;

@@ -30,6 +30,10 @@ void on_packet(Qp& qp, Ports& ports, std::uint64_t now_ns, const wire::Packet& p
 // there is more to do now.
 [[nodiscard]] bool run(Qp& qp, Ports& ports, std::uint64_t now_ns, unsigned budget);
 
+// The QP is about to go, or to answer no more: what it has completed is acknowledged first. Else a
+// peer whose last message was taken would learn of it only that nobody answers.
+void acknowledge_now(Qp& qp, Ports& ports, std::uint64_t now_ns);
+
 // Timers that have expired.
 void on_timer(Qp& qp, Ports& ports, std::uint64_t now_ns);
 [[nodiscard]] std::uint64_t next_deadline(const Qp& qp);  // kOff: none

@@ -149,6 +149,9 @@ class End {
       sge.length = 8;
       wr.wr.atomic = {remote_ + kWord, 1, 0, rkey_};
       ++adds_;
+    } else if (what == "trespass") {
+      wr.opcode = IBV_WR_RDMA_WRITE;
+      wr.wr.rdma.rkey = ~rkey_;
     } else if (what == "tcp") {
       control_.send("are you there?");
       std::printf("tcp: %s\n", control_.line() == "are you there?" ? "success" : "garbled");
@@ -318,8 +321,9 @@ constexpr const char* kHelp =
     "       godwit-quiet [options] HOST       client\n"
     "\n"
     "One queue pair per client, which is silent until a line comes on standard input:\n"
-    "send, write, read or add posts one such request and waits for its completion; tcp\n"
-    "asks over the TCP connection. At the end of the input both sides compare.\n"
+    "send, write, read or add posts one such request and waits for its completion;\n"
+    "trespass posts a WRITE with a key that is not the server's, which ends the connection;\n"
+    "tcp asks over the TCP connection. At the end of the input both sides compare.\n"
     "\n"
     "  --timeout N   ACK timeout, 4.096 us << N (14)\n"
     "  --retry N     retries (7)\n"

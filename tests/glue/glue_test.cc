@@ -3,11 +3,14 @@
 // The device as the PCI bus sees it: what the core leaves to QEMU.
 #include <gtest/gtest.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -15,6 +18,7 @@
 #include "glue/qtest.h"
 #include "godwit_cmd.h"
 #include "godwit_counters.h"
+#include "godwit_queue.h"
 #include "godwit_regs.h"
 #include "segment/segment.h"
 
@@ -230,13 +234,24 @@ TEST_F(VmState, OfAnotherShapeIsRefused) {
   EXPECT_TRUE(refused);
 }
 
-TEST(Monitor, CountersOverQmp) {
-  Qtest q;
+std::vector<std::uint64_t> counters(Qtest& q) {
   const std::string answer = q.qmp(
       "{\"execute\":\"qom-get\",\"arguments\":{\"path\":\"/machine/peripheral/nic\","
       "\"property\":\"counters\"}}");
-  EXPECT_NE(answer.find("\"return\": ["), std::string::npos) << answer;
-  EXPECT_EQ(std::count(answer.begin(), answer.end(), ','), GODWIT_COUNTER_COUNT - 1);
+  std::vector<std::uint64_t> values;
+  const char* at = std::strchr(answer.c_str(), '[');
+  while (at != nullptr && *at != ']') {
+    char* end;
+    values.push_back(std::strtoull(at + 1, &end, 10));
+    at = end;
+  }
+  if (values.size() != GODWIT_COUNTER_COUNT) throw std::runtime_error(answer);
+  return values;
+}
+
+TEST(Monitor, CountersOverQmp) {
+  Qtest q;
+  EXPECT_EQ(counters(q), std::vector<std::uint64_t>(GODWIT_COUNTER_COUNT));
 }
 
 TEST(Monitor, PlugIntoARunningMachine) {
@@ -247,6 +262,70 @@ TEST(Monitor, PlugIntoARunningMachine) {
       "\"bus\":\"slot1\",\"netdev\":\"n1\"";
   EXPECT_NE(q.qmp(add + ",\"vectors\":1}}").find("vectors must be"), std::string::npos);
   EXPECT_NE(q.qmp(add + "}}").find("return"), std::string::npos);
+  EXPECT_TRUE(q.alive());
+}
+
+// The netdev stays, and reports the frames that it takes only later: not to a NIC that is gone.
+TEST(Monitor, UnplugWhileTheNetdevHasFramesOfIt) {
+  constexpr std::uint64_t kTransmit = 0x110000, kReceive = 0x120000, kBuffer = 0x130000;
+  constexpr unsigned kFrames = 512, kFrameBytes = 1500;
+  int wire[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, wire), 0);
+  // The test is the guest's driver of the slot, which acknowledges that the NIC goes.
+  Qtest q({"-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off", "-device",
+           "pcie-root-port,id=slot1,chassis=1,addr=5", "-netdev",
+           "socket,id=wire,fd=" + std::to_string(wire[1]), "-device",
+           "godwit,bus=slot1,netdev=wire,id=nic,mac=52:54:00:67:00:01"});
+  close(wire[1]);
+  q.choose(0, 5);
+  q.config_write(0x18, 0x010100);    // secondary bus 1
+  q.config_write(0x20, 0xe000e000);  // memory window: kRegisters, kMsix
+  q.config_write(0x24, 0xe7f0e400);  // prefetchable: kDoorbells
+  q.config_write(0x28, 0);
+  q.config_write(0x2c, 0);
+  q.config_write(0x04, 0x6);
+  q.choose(1, 0);
+  enable(q);
+  q.write(kRing, GODWIT_CMD_SET_ETH_RINGS, 8);
+  q.write(kRing + 8, 1 | std::uint64_t{9} << 32 | std::uint64_t{4} << 40, 8);
+  q.write(kRing + 16, kTransmit, 8);
+  q.write(kRing + 24, kReceive, 8);
+  q.write(register_at(GODWIT_REG_CMD_DOORBELL), 1, 4);
+  ASSERT_TRUE(completed(q));
+  ASSERT_EQ(q.read(kCompletions + 2, 2), unsigned{GODWIT_CMD_STATUS_OK});
+  for (unsigned i = 0; i < kFrames; ++i) {
+    q.write(kTransmit + 16 * i, kBuffer, 8);
+    q.write(kTransmit + 16 * i + 8, kFrameBytes | std::uint64_t{GODWIT_ETH_TX_EOP_MASK} << 32, 8);
+  }
+  q.write(Qtest::kDoorbells + GODWIT_DB_ETH_TX, std::uint64_t{kFrames} << 32, 8);
+  // Until more has been sent than the socket has taken.
+  ASSERT_TRUE(soon([&] {
+    int taken = 0;
+    if (ioctl(wire[0], FIONREAD, &taken) != 0) return false;
+    return counters(q)[GODWIT_COUNTER_ETH_TX_BYTES] > static_cast<std::uint64_t>(taken) &&
+           taken > 0;
+  }));
+
+  EXPECT_NE(q.qmp("{\"execute\":\"device_del\",\"arguments\":{\"id\":\"nic\"}}").find("return"),
+            std::string::npos);
+  q.choose(0, 5);
+  // Slot control: power and its indicator off.
+  q.config_write(q.find_capability(kPciExpress) + 0x18, 0x0700);
+  q.choose(1, 0);
+  ASSERT_TRUE(soon([&] { return q.config_read(0) == 0xffffffff; }));
+  // The socket takes the rest.
+  std::vector<char> bytes(65536);
+  unsigned quiet = 0;
+  while (quiet < 50 && q.alive()) {
+    if (read(wire[0], bytes.data(), bytes.size()) > 0) {
+      quiet = 0;
+    } else {
+      ++quiet;
+      usleep(2000);
+    }
+  }
+  close(wire[0]);
+  EXPECT_NE(q.qmp("{\"execute\":\"query-status\"}").find("\"running\": true"), std::string::npos);
   EXPECT_TRUE(q.alive());
 }
 

@@ -74,6 +74,7 @@ Qtest::Qtest(const std::vector<std::string>& more) {
     fcntl(qtest[1], F_SETFD, 0);
     fcntl(qmp[1], F_SETFD, 0);
     setenv("LD_PRELOAD", nic.c_str(), 1);
+    setenv("MALLOC_PERTURB_", "165", 1);  // what is used after its end is no pointer
     execvp(argv[0], argv.data());
     _exit(127);
   }
@@ -143,12 +144,12 @@ std::uint64_t Qtest::read(std::uint64_t addr, unsigned size) {
 }
 
 std::uint32_t Qtest::config_read(unsigned offset) {
-  ask("outl 0xcf8 " + hex(0x80002000u | (offset & ~3u)));
+  ask("outl 0xcf8 " + hex(function_ | (offset & ~3u)));
   return static_cast<std::uint32_t>(ask("inl 0xcfc"));
 }
 
 void Qtest::config_write(unsigned offset, std::uint32_t value) {
-  ask("outl 0xcf8 " + hex(0x80002000u | (offset & ~3u)));
+  ask("outl 0xcf8 " + hex(function_ | (offset & ~3u)));
   ask("outl 0xcfc " + hex(value));
 }
 

@@ -26,6 +26,8 @@ class Qtest {
   std::uint64_t ask(const std::string& command);  // the number in the answer, or 0
   void write(std::uint64_t addr, std::uint64_t value, unsigned size);
   std::uint64_t read(std::uint64_t addr, unsigned size);
+  // The function whose configuration space the next lines use; at first the NIC's, 00:04.0.
+  void choose(unsigned bus, unsigned device) { function_ = 0x80000000u | bus << 16 | device << 11; }
   std::uint32_t config_read(unsigned offset);
   void config_write(unsigned offset, std::uint32_t value);
   unsigned find_capability(unsigned id);
@@ -40,6 +42,7 @@ class Qtest {
  private:
   std::string line(int fd, std::string* rest);
 
+  std::uint32_t function_ = 0x80002000;
   pid_t pid_ = -1;
   int qtest_ = -1, qmp_ = -1;
   std::string qtest_rest_, qmp_rest_;

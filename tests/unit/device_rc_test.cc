@@ -105,6 +105,43 @@ TEST(Wire, BusyHoldsQueuePairsBackForAWhile) {
   EXPECT_EQ(m.next_deadline(), GODWIT_NO_DEADLINE);
 }
 
+// A program may end as soon as it has what it waited for; its peer must not get an error for that.
+TEST(Wire, WhatWasReceivedIsAcknowledgedBeforeItsQpGoes) {
+  for (const unsigned end :
+       {unsigned{GODWIT_QP_STATUS_RESET}, unsigned{GODWIT_QP_STATUS_ERROR}, 99u}) {
+    Machine a(small_config(1)), b(small_config(2));
+    a.start();
+    b.start();
+    Pair from(a), to(b);
+    const Gid gid = ipv4_gid(10, 77, 0, 2);
+    const Mac mac = {2, 0, 0, 0, 0, 2};
+    Pair::must(b.set_gid(1, gid, mac));
+    ConnectOptions o;
+    Pair::must(a.to_init(from.qp[0], o));
+    Pair::must(a.to_rtr(from.qp[0], o, {gid, mac, to.qp[0].qpn, Pair::psn(1)}));
+    Pair::must(a.to_rts(from.qp[0], o, Pair::psn(0)));
+    o.sgid_index = 1;
+    Pair::must(b.to_init(to.qp[0], o));
+    Pair::must(b.to_rtr(to.qp[0], o, {Pair::gid(), Pair::kMac, from.qp[0].qpn, Pair::psn(0)}));
+    Pair::must(b.to_rts(to.qp[0], o, Pair::psn(1)));
+    to.qp[0].write_recv({{to.region[0].iova, 4096, to.region[0].key}});
+    from.send(from.work(GODWIT_WR_SEND));
+    ASSERT_EQ(a.sent.size(), 1u);
+    b.receive(a.sent.front());
+    ASSERT_TRUE(to.cq[0].poll().has_value());
+    EXPECT_TRUE(b.sent.empty());
+
+    const std::uint32_t qpn = to.qp[0].qpn;
+    Pair::must(end == 99 ? b.destroy_qp(qpn) : b.set_status(qpn, static_cast<std::uint8_t>(end)));
+    ASSERT_EQ(b.sent.size(), 1u);
+    a.receive(b.sent.front());
+    a.run();
+    const auto done = from.cq[0].poll();
+    ASSERT_TRUE(done.has_value());
+    EXPECT_EQ(done->status, GODWIT_CQE_SUCCESS);
+  }
+}
+
 TEST_F(DeviceRc, FirstPacketInRtrIsAnEvent) {
   Pair p(m);
   ConnectOptions o;

@@ -57,7 +57,7 @@ struct Side {
 };
 // Starts the server, the client when the port is open; both must end in time.
 Talk talk(const Side& server, const Side& client, int port, double seconds = 90);
-// Both ended with 0.
+// Both ended with 0, and tell of no wrong bytes.
 testing::AssertionResult good(const Talk& talk);
 
 // A port that no test has used: nothing has to wait for TIME_WAIT.

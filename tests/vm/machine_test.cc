@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// What befalls a NIC while programs use it: its VM goes back to a snapshot, its driver is taken
-// away, it is reset, its interrupts are masked.
+// What befalls a NIC while programs use it: its VM goes back to a snapshot or goes on in another
+// QEMU, its driver is taken away, it is reset, its interrupts are masked.
+#include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "guests.h"
@@ -91,6 +93,31 @@ class Machine : public GuestTest {
              index + "/16 dev gw0; ip addr add fd67::" + index + "/64 dev gw0 nodad");
   }
 
+  // Away's connection to peer is used before and after it.
+  static void idle_connection_survives(const std::function<void()>& happens) {
+    const int port = fresh_port();
+    const auto server = launch(kPeer, "exec godwit-quiet --port " + std::to_string(port));
+    wait_for_listener(kPeer, port);
+    must(kAway,
+         "mkfifo /tmp/say; cd /tmp; nohup sh -c 'exec 3<> /tmp/say; exec godwit-quiet --port " +
+             std::to_string(port) + " " + ip_of(kPeer) + " < /tmp/say' > quiet 2>&1 < /dev/null &");
+    const auto say = [](const std::string& what) {
+      must(kAway, "echo " + what + " > /tmp/say; n=$(grep -c '^" + what +
+                      ": success' /tmp/quiet)\n"
+                      "for i in $(seq 300); do grep -q '^" +
+                      what +
+                      ": success' /tmp/quiet && exit 0; sleep 0.1; done\n"
+                      "cat /tmp/quiet; exit 1");
+    };
+    say("send");
+    happens();
+    say("write");
+    say("add");
+    must(kAway, "pkill -x godwit-quiet; rm -f /tmp/say /tmp/quiet");
+    server->signal(9);
+    expect_kernel_is_well(kAway);
+  }
+
   static void expect_kernel_is_well(const std::string& guest) {
     EXPECT_EQ(must(guest, "dmesg | grep -E 'BUG|WARNING|Oops|Call Trace|refcount' || true"), "");
   }
@@ -160,28 +187,72 @@ TEST_F(Snapshot, ConnectionsAtWorkGoOnFromIt) {
 }
 
 TEST_F(Snapshot, IdleConnectionToAnotherVmGoesOnFromIt) {
-  const int port = fresh_port();
-  const auto server = launch(kPeer, "exec godwit-quiet --port " + std::to_string(port));
-  wait_for_listener(kPeer, port);
-  must(kAway,
-       "mkfifo /tmp/say; cd /tmp; nohup sh -c 'exec 3<> /tmp/say; exec godwit-quiet --port " +
-           std::to_string(port) + " " + ip_of(kPeer) + " < /tmp/say' > quiet 2>&1 < /dev/null &");
-  const auto say = [](const std::string& what) {
-    must(kAway, "echo " + what + " > /tmp/say; n=$(grep -c '^" + what +
-                    ": success' /tmp/quiet)\n"
-                    "for i in $(seq 300); do grep -q '^" +
-                    what +
-                    ": success' /tmp/quiet && exit 0; sleep 0.1; done\n"
-                    "cat /tmp/quiet; exit 1");
-  };
-  say("send");
-  ASSERT_EQ(monitor(kAway, "savevm two"), "");
-  ASSERT_EQ(monitor(kAway, "loadvm two"), "");
-  say("write");
-  say("add");
-  must(kAway, "pkill -x godwit-quiet; rm -f /tmp/say /tmp/quiet");
-  server->signal(9);
+  idle_connection_survives([] {
+    ASSERT_EQ(monitor(kAway, "savevm two"), "");
+    ASSERT_EQ(monitor(kAway, "loadvm two"), "");
+  });
+}
+
+// QEMU's migration, through a file: the VM goes on in a QEMU that takes over the first one's port
+// of the wire, agent and monitor.
+class AnotherQemu : public Machine {
+ protected:
+  void SetUp() override {
+    Machine::SetUp();
+    // A file system of the host cannot be saved.
+    must(kAway, "if mountpoint -q /mnt/share; then umount /mnt/share; fi");
+  }
+
+  // Not the_lab(), which boots a lab anew if one of its guests is not ready.
+  static Json away() {
+    const Json status = Lab(lab_folder()).status();
+    for (const Json& guest : status["guests"]) {
+      if (guest["name"] == kAway) return guest;
+    }
+    throw std::runtime_error("no away");
+  }
+
+  static void go_on_there() {
+    const std::string file = lab_folder() + "/vm-state";
+    const Json before = away();
+    // As fast as the host can; the programs do not mind how long they stand still.
+    qmp(kAway, "migrate-set-parameters",
+        {{"max-bandwidth", 1LL << 40}, {"downtime-limit", 10'000}});
+    qmp(kAway, "migrate", {{"uri", "exec:cat > " + file}});
+    std::string status;
+    for (int i = 0; i < 600 && status != "completed"; ++i) {
+      usleep(100'000);
+      const Json state = qmp(kAway, "query-migrate", Json::object());
+      status = state.value("status", "");
+      ASSERT_NE(status, "failed") << state.dump();
+    }
+    ASSERT_EQ(status, "completed");
+    (void)the_lab().request(
+        {{"op", "restart"}, {"guest", kAway}, {"incoming", "exec:cat " + file}});
+    Json after;
+    for (int i = 0; i < 600; ++i) {
+      after = away();
+      if (after["state"] != "booting") break;
+      usleep(100'000);
+    }
+    std::filesystem::remove(file);
+    ASSERT_EQ(after["state"], "ready") << after.dump();
+    ASSERT_NE(after["pid"], before["pid"]);
+  }
+};
+
+TEST_F(AnotherQemu, ConnectionsAtWorkGoOnInIt) {
+  start_verify(kAway, "--qps 4 --events --pause 5");
+  go_on_there();
+  wait_for_figures(kAway, 3);
+  end_verify_well(kAway);
+  expect_it_works_again(kAway);
   expect_kernel_is_well(kAway);
+}
+
+TEST_F(AnotherQemu, IdleConnectionToAnotherVmGoesOnInIt) {
+  idle_connection_survives(go_on_there);
+  expect_it_works_again(kAway);
 }
 
 // Programs that have the device open learn that it is gone, and do not keep the module; what comes
