@@ -252,6 +252,7 @@ Reply Device::load_cq(const godwit_cmd_state& in) {
   cq->producer = from_le(state.producer);
   cq->consumer = from_le(state.consumer) & GODWIT_DB_CQ_ARM_INDEX_MASK;
   cq->solicited = cq->producer;  // not known any more: rather an event too many
+  cq->told_of_what_it_saw();
   cq->armed = state.armed;
   cq->event_pending = state.event_pending != 0;
   cq->failed = state.overflowed != 0;

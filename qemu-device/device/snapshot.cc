@@ -319,6 +319,7 @@ struct Device::Snapshot {
           ((cq.producer - cq.consumer) & GODWIT_DB_CQ_ARM_INDEX_MASK) > 1u << cq.log2_depth) {
         return kWrong;
       }
+      cq.told_of_what_it_saw();
       if (!load_map(a, &cq.buffer)) return kWrong;
       const std::uint64_t end = std::uint64_t{cq.record_offset} + sizeof(godwit_cq_record);
       if (cq.buffer.empty() ? !cq.restore

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "resources/completion_queue.h"
 
-#include "godwit_regs.h"
+#include <algorithm>
 
+#include "godwit_regs.h"
 #include "wire/endian.h"
 
 namespace godwit::resources {
@@ -37,12 +38,22 @@ CompletionQueue::Push CompletionQueue::push(Dma& dma, godwit_cqe* entry, bool so
     return Push::kDma;
   }
   ++producer;
+  if (producer - told > depth) told = producer - depth;
   if (solicited_event) solicited = producer;
   if (armed == GODWIT_CQ_ARMED_ANY || (armed == GODWIT_CQ_ARMED_SOLICITED && solicited_event)) {
-    armed = GODWIT_CQ_NOT_ARMED;
-    event_pending = true;
+    raise();
   }
   return Push::kOk;
+}
+
+void CompletionQueue::raise() {
+  armed = GODWIT_CQ_NOT_ARMED;
+  event_pending = true;
+  told = producer;
+}
+
+void CompletionQueue::told_of_what_it_saw() {
+  told = producer - ((producer - consumer) & kIndexMask);
 }
 
 void CompletionQueue::arm(bool solicited_only, std::uint32_t consumer_index) {
@@ -55,12 +66,11 @@ void CompletionQueue::arm(bool solicited_only, std::uint32_t consumer_index) {
   } else {
     armed = GODWIT_CQ_ARMED_SOLICITED;
   }
-  const std::uint32_t unseen_solicited = (solicited - consumer_index) & kIndexMask;
-  const bool solicited_there = unseen_solicited != 0 && unseen_solicited <= unseen;
-  if (unseen != 0 && (armed == GODWIT_CQ_ARMED_ANY || solicited_there)) {
-    armed = GODWIT_CQ_NOT_ARMED;
-    event_pending = true;
-  }
+  // Software that looks only once for each event must not be told twice of one entry.
+  const std::uint32_t news = std::min(unseen, producer - told);
+  const std::uint32_t to_solicited = (solicited - (producer - news)) & kIndexMask;
+  const bool solicited_there = to_solicited != 0 && to_solicited <= news;
+  if (news != 0 && (armed == GODWIT_CQ_ARMED_ANY || solicited_there)) raise();
 }
 
 }  // namespace godwit::resources

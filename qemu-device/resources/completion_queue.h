@@ -30,6 +30,7 @@ struct CompletionQueue {
   std::uint32_t producer = 0;      // free running
   std::uint32_t consumer = 0;      // as last seen, 24 bits
   std::uint32_t solicited = 0;     // one past the last entry that was solicited or in error
+  std::uint32_t told = 0;          // one past the last entry that an event was for; at most a depth behind
   std::uint8_t armed = GODWIT_CQ_NOT_ARMED;
   bool event_pending = false;      // COMP not yet in the EQ
   bool error_pending = false;      // CQ_ERROR not yet in the EQ
@@ -42,8 +43,15 @@ struct CompletionQueue {
   // The entry's phase is filled in. The last 8 bytes become visible after all others.
   [[nodiscard]] Push push(Dma& dma, godwit_cqe* entry, bool solicited_event);
 
-  // CQ_ARM. An entry that software has not seen, by its own word, is an event at once.
+  // CQ_ARM. An entry that software has not seen, by its own word, and was not told of, is an event
+  // at once.
   void arm(bool solicited_only, std::uint32_t consumer_index);
+
+  // After a load it is not known what software was told of: rather an event too many.
+  void told_of_what_it_saw();
+
+ private:
+  void raise();
 };
 
 }  // namespace godwit::resources

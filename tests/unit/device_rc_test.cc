@@ -177,6 +177,31 @@ TEST_F(DeviceRc, SolicitedEvents) {
   EXPECT_EQ(completion_events(), 1u) << "a flushed receive is an error";
 }
 
+// Programs that arm first and then look once for each event must have one event for each entry.
+TEST_F(DeviceRc, AnEntryIsToldOnce) {
+  Pair p(m);
+  p.connect();
+  m.arm(p.cq[1], false);
+  const auto message = [&p] {
+    p.receive();
+    p.send(p.work(GODWIT_WR_SEND));
+  };
+  message();
+  EXPECT_EQ(completion_events(), 1u);
+  m.arm(p.cq[1], false);
+  EXPECT_EQ(completion_events(), 0u) << "of the first entry once more";
+  message();
+  EXPECT_EQ(completion_events(), 1u);
+  message();
+  EXPECT_EQ(completion_events(), 0u) << "not armed";
+  m.arm(p.cq[1], false);
+  EXPECT_EQ(completion_events(), 1u) << "came before the arming, after the last event";
+  while (p.cq[1].poll()) {
+  }
+  m.arm(p.cq[1], false);
+  EXPECT_EQ(completion_events(), 0u);
+}
+
 // IBTA 10.3.1: SQD lets end what was begun, and says so; the rest waits for RTS.
 TEST_F(DeviceRc, SendQueueDrained) {
   Pair p(m);
