@@ -149,7 +149,11 @@ void godwit_device_set_link(godwit_device* device, bool up) { device->machine.se
 void godwit_device_wire_ready(godwit_device* device) { device->machine.wire_ready(); }
 
 bool godwit_device_run(godwit_device* device, std::uint64_t now_ns) {
-  return device->machine.run(now_ns);
+  return device->machine.run(now_ns, godwit::device::kWholeShare);
+}
+
+bool godwit_device_run_briefly(godwit_device* device, std::uint64_t now_ns) {
+  return device->machine.run(now_ns, godwit::device::kBriefShare);
 }
 
 std::uint64_t godwit_device_next_deadline(const godwit_device* device) {

@@ -49,9 +49,14 @@ inline constexpr std::uint32_t kMaxLog2CommandDepth = 8;
 // Work per call of run().
 inline constexpr unsigned kCommandsPerRun = 32;
 inline constexpr unsigned kTimersPerRun = 256;
-inline constexpr unsigned kDescriptorsPerRun = 128;
-inline constexpr unsigned kQpTurnsPerRun = 64;
-inline constexpr unsigned kPacketsPerTurn = 32;
+struct Share {
+  unsigned descriptors;  // of frames to be sent
+  unsigned turns;        // of QPs
+  unsigned packets;      // in each turn
+};
+inline constexpr Share kWholeShare{128, 64, 32};
+// About as much work as it is to wake another thread.
+inline constexpr Share kBriefShare{4, 1, 4};
 
 // How often the receive queue of a QP in Error is looked at.
 inline constexpr std::uint64_t kFlushPollNs = 20'000'000;
@@ -97,7 +102,7 @@ class Device final : public resources::Dma,
   void receive_frame(std::uint64_t now_ns, std::span<const std::uint8_t> frame);
   void set_link(bool up);
   void wire_ready();
-  bool run(std::uint64_t now_ns);
+  bool run(std::uint64_t now_ns, const Share& share);
   std::uint64_t next_deadline() const;
   std::size_t save(std::uint64_t now_ns, std::span<std::uint8_t> room);
   const char* load(std::uint64_t now_ns, std::span<const std::uint8_t> bytes);
@@ -304,7 +309,7 @@ class Device final : public resources::Dma,
   void to_wire(std::span<const std::uint8_t> frame);
 
   // ethernet.cc
-  bool run_transmit();
+  bool run_transmit(unsigned descriptors);
   void transmit_descriptor();
   void deliver(std::span<const std::uint8_t> frame);
 
@@ -316,7 +321,7 @@ class Device final : public resources::Dma,
   void schedule(QueuePair& qp);
   void unschedule(QueuePair& qp);
   void touch(QueuePair& qp);  // after each transport call: new deadline, more to do
-  bool run_qps();
+  bool run_qps(const Share& share);
   void run_timers();
 
   void trace(godwit_trace_event event, std::uint64_t a = 0, std::uint64_t b = 0,

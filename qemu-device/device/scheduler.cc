@@ -51,24 +51,24 @@ void Device::run_timers() {
 }
 
 // True: a QP has more to do now.
-bool Device::run_qps() {
-  for (unsigned n = 0; n < kQpTurnsPerRun && ready_head_ != nullptr; ++n) {
+bool Device::run_qps(const Share& share) {
+  for (unsigned n = 0; n < share.turns && ready_head_ != nullptr; ++n) {
     if (wire_busy()) return false;
-    if (kLoopbackSlots - loopback_count_ < kPacketsPerTurn) return true;
+    if (kLoopbackSlots - loopback_count_ < share.packets) return true;
     QueuePair& qp = *ready_head_;
     unschedule(qp);
     if (qp.sq_noted) {
       qp.sq_noted = false;
       if (!qp.mig.stopped) post_sq(qp, qp.sq_noted_producer);
     }
-    const bool more = transport::run(qp, ports_, now_ns_, kPacketsPerTurn);
+    const bool more = transport::run(qp, ports_, now_ns_, share.packets);
     touch(qp);
     if (more) schedule(qp);
   }
   return ready_head_ != nullptr && !wire_busy();
 }
 
-bool Device::run(std::uint64_t now_ns) {
+bool Device::run(std::uint64_t now_ns, const Share& share) {
   set_now(now_ns);
   kicked_ = false;
   if (!running()) {
@@ -78,9 +78,9 @@ bool Device::run(std::uint64_t now_ns) {
   in_run_ = true;
   run_timers();
   bool more = run_commands();
-  more |= run_transmit();
+  more |= run_transmit(share.descriptors);
   more |= run_loopback();
-  more |= run_qps();
+  more |= run_qps(share);
   more |= loopback_count_ != 0;
   const QueuePair* first = timers_.top();
   more |= first != nullptr && first->deadline_ns <= now_ns_;

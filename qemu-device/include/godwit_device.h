@@ -130,6 +130,12 @@ void godwit_device_wire_ready(struct godwit_device *device);
 /* Expired timers and pending work, bounded. True: there is more, call again. */
 bool godwit_device_run(struct godwit_device *device, uint64_t now_ns);
 
+/*
+ * The same, but sends only a few packets: for a caller who is waited for, as the guest's
+ * processor after its doorbell.
+ */
+bool godwit_device_run_briefly(struct godwit_device *device, uint64_t now_ns);
+
 /* When to call godwit_device_run() next if nothing happens before. */
 uint64_t godwit_device_next_deadline(const struct godwit_device *device);
 

@@ -4,8 +4,10 @@
  * is in the core (godwit_device.h); here are the BARs, MSI-X, memory, timers,
  * the netdev and the VM state.
  *
- * MMIO writes, frames and timers all come with the big lock held, and the work
- * is done in a bottom half: so the core is entered from one place at a time.
+ * MMIO writes, frames and timers all come with the big lock held: the core is
+ * entered from one place at a time. The work is done in a bottom half, but for
+ * the first packets of a doorbell: the processor that rang it sends them itself,
+ * which saves the way to the main loop.
  */
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
@@ -51,6 +53,10 @@ struct GodwitState {
     VMChangeStateEntry *vm_state;
     /* The core is working: its DMA may reach its own BARs or configuration space. */
     bool working;
+    /* A doorbell is handed to the core, which may wish to run. */
+    bool ringing;
+    bool run_wanted;
+    bool bh_pending;
     bool reset_wanted;
     bool frame_refused;
     /* VM state: the core's bytes */
@@ -78,6 +84,12 @@ static void godwit_schedule(GodwitState *s)
     }
 }
 
+static void godwit_run_later(GodwitState *s)
+{
+    s->bh_pending = true;
+    qemu_bh_schedule(s->bh);
+}
+
 static void godwit_enter(GodwitState *s)
 {
     s->working = true;
@@ -97,7 +109,16 @@ static void godwit_run(GodwitState *s)
 {
     godwit_enter(s);
     if (godwit_device_run(s->device, godwit_now())) {
-        qemu_bh_schedule(s->bh);
+        godwit_run_later(s);
+    }
+    godwit_leave(s);
+}
+
+static void godwit_run_briefly(GodwitState *s)
+{
+    godwit_enter(s);
+    if (godwit_device_run_briefly(s->device, godwit_now())) {
+        godwit_run_later(s);
     }
     godwit_leave(s);
 }
@@ -107,6 +128,7 @@ static void godwit_bh(void *opaque)
 {
     GodwitState *s = opaque;
 
+    s->bh_pending = false;
     if (!runstate_is_running()) {
         return;
     }
@@ -122,7 +144,7 @@ static void godwit_vm_state(void *opaque, bool running, RunState state)
     GodwitState *s = opaque;
 
     if (running) {
-        qemu_bh_schedule(s->bh);
+        godwit_run_later(s);
     }
 }
 
@@ -219,7 +241,12 @@ static void godwit_kick(void *opaque)
 {
     GodwitState *s = opaque;
 
-    qemu_bh_schedule(s->bh);
+    /* If the main loop is on its way, it does all of it. */
+    if (s->ringing && !s->bh_pending && runstate_is_running()) {
+        s->run_wanted = true;
+    } else {
+        godwit_run_later(s);
+    }
 }
 
 static void godwit_trace(void *opaque, enum godwit_trace_event event, uint64_t a, uint64_t b,
@@ -304,8 +331,15 @@ static void godwit_doorbell_write(void *opaque, hwaddr addr, uint64_t value, uns
 {
     GodwitState *s = opaque;
 
-    if (!s->working) {
-        godwit_device_doorbell_write(s->device, addr, value, size);
+    if (s->working) {
+        return;
+    }
+    s->ringing = true;
+    godwit_device_doorbell_write(s->device, addr, value, size);
+    s->ringing = false;
+    if (s->run_wanted) {
+        s->run_wanted = false;
+        godwit_run_briefly(s);
     }
 }
 
@@ -333,7 +367,7 @@ static ssize_t godwit_receive(NetClientState *nc, const uint8_t *buffer, size_t 
     /* Another NIC in this QEMU may answer a frame while we are still sending it. */
     if (s->working) {
         s->frame_refused = true;
-        qemu_bh_schedule(s->bh);
+        godwit_run_later(s);
         return 0;
     }
     godwit_enter(s);
@@ -502,7 +536,7 @@ static int godwit_post_load(void *opaque, int version_id)
         return -EINVAL;
     }
     s->timer_at = GODWIT_NO_DEADLINE;
-    qemu_bh_schedule(s->bh);
+    godwit_run_later(s);
     return 0;
 }
 

@@ -303,6 +303,13 @@ void World::run_machines() {
       Machine& machine = *machines_[i];
       if (machine.take_interrupts()) dispatch(i);
       if (!machine.kicked() && machine.next_deadline() > clock_) continue;
+      // As after a doorbell: a little at first.
+      if (rng_->chance(30)) {
+        machine.run_briefly();
+        entered();
+        again = true;
+        continue;
+      }
       for (unsigned turn = 0; !machine.run(1); ++turn) {
         if (turn == 20000) verdict_.fail("a device does not come to rest");
         entered();

@@ -202,6 +202,11 @@ bool Machine::run(unsigned limit) {
   return false;
 }
 
+void Machine::run_briefly() {
+  kicked_ = false;
+  if (godwit_device_run_briefly(device_, now())) kicked_ = true;
+}
+
 Result Machine::command_bytes(std::uint8_t opcode, const void* params, std::size_t length) {
   godwit_cmd command = {};
   command.opcode = opcode;

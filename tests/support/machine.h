@@ -158,6 +158,8 @@ class Machine {
 
   // Lets the device work until it has nothing to do at this time. False: it did not come to an end.
   bool run(unsigned limit = 100000);
+  // What remains is a kick.
+  void run_briefly();
   bool kicked() const { return kicked_; }
 
   // The device as bytes, and another one made of them: what a VM snapshot does. Null, or what is
