@@ -65,7 +65,8 @@ std::string describe(const image::Object& object) {
 // Members that have the same name and meaning on both sides.
 #define GODWIT_SAME_MEMBERS(X)                                                                     \
   X(user_handle)                                                                                   \
-  X(pd_handle) X(number) X(owner) X(access) X(start) X(length) X(iova) X(channel) X(comp_events)   \
+  X(pd_handle)                                                                                     \
+  X(number) X(owner) X(access) X(start) X(length) X(iova) X(channel) X(comp_events)                \
       X(async_events) X(send_cq_handle) X(recv_cq_handle) X(srq_handle) X(cqe) X(comp_vector)      \
           X(record_offset) X(sq_offset) X(rq_offset) X(max_send_wr) X(max_recv_wr) X(max_send_sge) \
               X(max_recv_sge) X(max_inline) X(qp_type) X(qp_state) X(sq_sig_all) X(has_srq)        \

@@ -366,7 +366,8 @@ int resume_all() {
     gate.report("error " + error);
     return -ECANCELED;
   }
-  // What comes now is read by who has to find out how far a restore has got: docs/spec/checkpoint.md.
+  // What comes now is read by who has to find out how far a restore has got:
+  // docs/spec/checkpoint.md.
   godwit_info("go: resuming %zu contexts", g_shared->contexts);
   for (std::size_t i = 0; i < g_shared->contexts; i++) {
     Fd context(fdstore_get(shared_contexts()[i].context_store - 1));

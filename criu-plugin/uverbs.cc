@@ -2,8 +2,8 @@
 #include "uverbs.h"
 
 #include <fcntl.h>
-#include <rdma/ib_user_ioctl_cmds.h>
 #include <infiniband/verbs.h>
+#include <rdma/ib_user_ioctl_cmds.h>
 #include <rdma/ib_user_ioctl_verbs.h>
 #include <rdma/ib_user_verbs.h>
 #include <rdma/rdma_user_ioctl.h>
@@ -328,8 +328,7 @@ int move_list(int context, std::vector<godwit_move_entry>* entries) {
   return ret;
 }
 
-int get_context(int fd, bool restore, godwit_uresp_context* response,
-                std::uint32_t* comp_vectors) {
+int get_context(int fd, bool restore, godwit_uresp_context* response, std::uint32_t* comp_vectors) {
   godwit_ureq_context request = {};
   request.flags = restore ? GODWIT_UREQ_RESTORE : 0;
   __u64 core_support = 0;

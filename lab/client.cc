@@ -41,7 +41,8 @@ int connect_control(const std::string& folder) { return connect_unix(folder + "/
 int must_connect(const std::string& folder) {
   const int fd = connect_control(folder);
   if (fd >= 0) return fd;
-  if (any_guest_lives(folder)) throw LabGone("the daemon of the lab has died; its guests go on: godwit up");
+  if (any_guest_lives(folder))
+    throw LabGone("the daemon of the lab has died; its guests go on: godwit up");
   throw LabGone("no lab is up here (" + folder + "): godwit up");
 }
 
@@ -234,13 +235,15 @@ std::string Process::wait_for_line(const std::function<bool(const std::string&)>
       line_at_ = end + 1;
       if (want(line)) return line;
     }
-    if (ended_) throw Error(what_ + ": ended (" + std::to_string(code_) + ") " + error_ + "\n" + output_);
+    if (ended_)
+      throw Error(what_ + ": ended (" + std::to_string(code_) + ") " + error_ + "\n" + output_);
     Frame frame;
     if (!next(&frame, deadline - now_seconds())) {
       throw Error(what_ + ": not what was waited for within " +
                   std::to_string(static_cast<int>(timeout_seconds)) + " s\n" + output_);
     }
-    if (frame.type == FrameType::kStdout || frame.type == FrameType::kStderr) output_ += frame.payload;
+    if (frame.type == FrameType::kStdout || frame.type == FrameType::kStderr)
+      output_ += frame.payload;
   }
 }
 
@@ -256,7 +259,8 @@ ExecResult Process::wait(double timeout_seconds) {
       throw Error(what_ + ": not done within " + std::to_string(static_cast<int>(timeout_seconds)) +
                   " s\n" + output_);
     }
-    if (frame.type == FrameType::kStdout || frame.type == FrameType::kStderr) output_ += frame.payload;
+    if (frame.type == FrameType::kStdout || frame.type == FrameType::kStderr)
+      output_ += frame.payload;
   }
   if (!error_.empty()) throw Error(what_ + ": " + error_);
   return {code_, output_};
@@ -307,7 +311,8 @@ void Lab::up(const LabOptions& options, const std::function<void(const std::stri
     const FolderLock lock(folder_);
     if (is_up()) throw Error("a lab is up already in " + folder_ + ": godwit down");
     if (any_guest_lives(folder_)) {
-      throw Error("a lab is up already in " + folder_ + ", though its daemon has died: godwit down, or godwit up "
+      throw Error("a lab is up already in " + folder_ +
+                  ", though its daemon has died: godwit down, or godwit up "
                   "without options to go on with it");
     }
     clear_folder();
@@ -379,7 +384,8 @@ pid_t Lab::start_daemon(bool adopt) const {
     dup2(out, 2);
     for (int fd = 3; fd < 1024; ++fd) close(fd);
     setenv("GODWIT_BUILD", build.c_str(), 1);
-    execl(program.c_str(), program.c_str(), "_daemon", folder_.c_str(), adopt ? "adopt" : "start", nullptr);
+    execl(program.c_str(), program.c_str(), "_daemon", folder_.c_str(), adopt ? "adopt" : "start",
+          nullptr);
     _exit(127);
   }
   try {
@@ -398,7 +404,8 @@ pid_t Lab::start_daemon(bool adopt) const {
 void Lab::wait_for_daemon(int pidfd) const {
   const double deadline = now_seconds() + 90;
   bool ended = false;
-  while (!is_up() && !ended && !interrupted() && now_seconds() < deadline) ended = wait_for_end(pidfd, 0.02);
+  while (!is_up() && !ended && !interrupted() && now_seconds() < deadline)
+    ended = wait_for_end(pidfd, 0.02);
   close(pidfd);
   if (interrupted()) throw Error("interrupted");
   if (!is_up())
@@ -474,7 +481,8 @@ std::string Lab::must(const std::string& guest, const std::string& script,
                       double timeout_seconds) const {
   const ExecResult result = shell(guest, script, timeout_seconds);
   if (result.code != 0) {
-    throw Error(guest + ": " + script.substr(0, 300) + "\nexit code " + std::to_string(result.code) + "\n" + result.out);
+    throw Error(guest + ": " + script.substr(0, 300) + "\nexit code " +
+                std::to_string(result.code) + "\n" + result.out);
   }
   return result.out;
 }
@@ -493,24 +501,26 @@ std::string Lab::get(const std::string& guest, const std::string& path) const {
 }
 
 void Lab::capture_start(const std::string& guest, const std::string& file) const {
-  const Json answer = request(
-      {{"op", "qmp"},
-       {"guest", guest},
-       {"command",
-        {{"execute", "object-add"},
-         {"arguments",
-          {{"qom-type", "filter-dump"}, {"id", "capture"}, {"netdev", "wire"}, {"file", file},
-           {"maxlen", 65536}}}}}});
+  const Json answer = request({{"op", "qmp"},
+                               {"guest", guest},
+                               {"command",
+                                {{"execute", "object-add"},
+                                 {"arguments",
+                                  {{"qom-type", "filter-dump"},
+                                   {"id", "capture"},
+                                   {"netdev", "wire"},
+                                   {"file", file},
+                                   {"maxlen", 65536}}}}}});
   if (answer["answer"].contains("error")) {
     throw Error(guest + ": capture: " + answer["answer"]["error"].value("desc", "?"));
   }
 }
 
 void Lab::capture_stop(const std::string& guest) const {
-  const Json answer = request({{"op", "qmp"},
-                               {"guest", guest},
-                               {"command",
-                                {{"execute", "object-del"}, {"arguments", {{"id", "capture"}}}}}});
+  const Json answer =
+      request({{"op", "qmp"},
+               {"guest", guest},
+               {"command", {{"execute", "object-del"}, {"arguments", {{"id", "capture"}}}}}});
   // With the daemon that it was begun with it ended.
   if (answer["answer"].contains("error")) {
     throw Error(guest + ": capture: " + answer["answer"]["error"].value("desc", "?"));

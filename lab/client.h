@@ -17,8 +17,8 @@
 namespace godwit::lab {
 
 struct ExecResult {
-  int code = -1;         // exit code; 128 + signal if killed
-  std::string out;       // stdout, and stderr unless asked otherwise
+  int code = -1;    // exit code; 128 + signal if killed
+  std::string out;  // stdout, and stderr unless asked otherwise
 };
 
 // Nobody answers for the lab, or no longer.
@@ -83,7 +83,8 @@ class Lab {
 
   // Starts the daemon and waits until all guests are ready; throws if one dies or 180 s pass.
   void up(const LabOptions& options, const std::function<void(const std::string&)>& progress);
-  // If the daemon has died and guests live: starts it again, and waits until they answer. True: it did.
+  // If the daemon has died and guests live: starts it again, and waits until they answer. True: it
+  // did.
   bool revive(const std::function<void(const std::string&)>& progress);
   void down();
 

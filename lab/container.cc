@@ -77,18 +77,24 @@ std::string Containers::folder(const Container& container) {
   return "/var/lib/containers/" + container.name;
 }
 
-std::string Containers::log_file(const Container& container) { return folder(container) + "/root" + kLog; }
+std::string Containers::log_file(const Container& container) {
+  return folder(container) + "/root" + kLog;
+}
 
 std::string Containers::exit_code_file(const Container& container) {
   return folder(container) + "/root" + kExitCode;
 }
 
-std::string Containers::cgroup(const Container& container) { return "/sys/fs/cgroup/" + container.name; }
+std::string Containers::cgroup(const Container& container) {
+  return "/sys/fs/cgroup/" + container.name;
+}
 
 void Containers::make_network(const Container& c, const std::string& guest, bool muted) const {
   std::ostringstream script;
-  script << "set -e\nns=" << c.name << "\n"
-         // The link by itself: the kernel takes its time with a namespace, and the MAC would be in use.
+  script << "set -e\nns=" << c.name
+         << "\n"
+         // The link by itself: the kernel takes its time with a namespace, and the MAC would be in
+         // use.
          << "ip -n $ns link del eth0 2>/dev/null || true; ip netns del $ns 2>/dev/null || true\n"
          << "ip netns add $ns\n"
          << "ip link add link gw0 name eth0 netns $ns address " << container_mac(c.number)
@@ -155,8 +161,9 @@ void Containers::create(const Container& c) const {
   lab_.must(c.guest, "test ! -e " + f + " || { echo " + f + " is in the way; exit 1; }");
   make_network(c, c.guest, false);
   make_root(c, c.guest);
-  lab_.must(c.guest, "set -e\ncd " + f + "\nrm -f config.json\nrunc spec\nmkdir -p upper/etc upper/var/log\n"
-                   "cp /etc/hosts upper/etc/hosts\nmount -o remount root\n");
+  lab_.must(c.guest, "set -e\ncd " + f +
+                         "\nrm -f config.json\nrunc spec\nmkdir -p upper/etc upper/var/log\n"
+                         "cp /etc/hosts upper/etc/hosts\nmount -o remount root\n");
   Json config = Json::parse(lab_.get(c.guest, f + "/config.json"));
   Json& process = config["process"];
   process["terminal"] = false;
@@ -192,15 +199,12 @@ void Containers::create(const Container& c) const {
                                           {"fileMode", 0666},
                                           {"uid", 0},
                                           {"gid", 0}});
-    config["linux"]["resources"]["devices"].push_back({{"allow", true},
-                                                       {"type", "c"},
-                                                       {"major", major},
-                                                       {"minor", minor},
-                                                       {"access", "rwm"}});
+    config["linux"]["resources"]["devices"].push_back(
+        {{"allow", true}, {"type", "c"}, {"major", major}, {"minor", minor}, {"access", "rwm"}});
   }
   lab_.put(c.guest, f + "/config.json", config.dump(1));
   lab_.must(c.guest, "cd " + f + " && runc run -d " + c.name +
-                       " < /dev/null > runc.log 2>&1 || { cat runc.log; exit 1; }");
+                         " < /dev/null > runc.log 2>&1 || { cat runc.log; exit 1; }");
 }
 
 bool Containers::running(const Container& c) const {
@@ -219,18 +223,22 @@ std::string Containers::kill_tasks(const Container& c) {
   const std::string group = cgroup(c);
   // runc's mount for CRIU, and CRIU's folder for mounts, which may be another restore's.
   return "{ echo 1 > " + group + "/cgroup.kill; } 2> /dev/null; umount -l /run/runc/" + c.name +
-         "/criu-root 2> /dev/null; runc delete --force " + c.name + " 2> /dev/null; rm -rf --one-file-system /run/runc/" +
-         c.name + "; for i in $(seq 100); do rmdir " + group + " 2> /dev/null; [ -d " + group +
-         " ] || break; sleep 0.05; done; pgrep -x -r D,R,S,T,t criu > /dev/null || rm -rf --one-file-system /tmp/.criu.mntns.*";
+         "/criu-root 2> /dev/null; runc delete --force " + c.name +
+         " 2> /dev/null; rm -rf --one-file-system /run/runc/" + c.name +
+         "; for i in $(seq 100); do rmdir " + group + " 2> /dev/null; [ -d " + group +
+         " ] || break; sleep 0.05; done; pgrep -x -r D,R,S,T,t criu > /dev/null || rm -rf "
+         "--one-file-system /tmp/.criu.mntns.*";
 }
 
 // A CRIU that was killed leaves the cgroup file system mounted in the image's folder.
 std::string Containers::unmount_below(const std::string& folder) {
-  return "for m in $(awk '$2 ~ \"^" + folder + "/\" {print $2}' /proc/mounts | sort -r); do umount -l $m; done";
+  return "for m in $(awk '$2 ~ \"^" + folder +
+         "/\" {print $2}' /proc/mounts | sort -r); do umount -l $m; done";
 }
 
 std::string Containers::wipe(const Container& c) {
-  return "godwit-job kill " + c.name + "; " + kill_tasks(c) + "; ip -n " + c.name + " link del eth0 2>/dev/null; ip netns del " + c.name + " 2>/dev/null; " +
+  return "godwit-job kill " + c.name + "; " + kill_tasks(c) + "; ip -n " + c.name +
+         " link del eth0 2>/dev/null; ip netns del " + c.name + " 2>/dev/null; " +
          unmount_below(folder(c)) + "; rm -rf --one-file-system " + folder(c);
 }
 
@@ -239,8 +247,7 @@ std::string Containers::logs(const Container& c) const {
 }
 
 std::optional<int> Containers::exit_code(const Container& c) const {
-  const std::string text =
-      lab_.shell(c.guest, "cat " + exit_code_file(c) + " 2>/dev/null").out;
+  const std::string text = lab_.shell(c.guest, "cat " + exit_code_file(c) + " 2>/dev/null").out;
   if (text.empty() || text.back() != '\n') return std::nullopt;
   return std::stoi(text);
 }

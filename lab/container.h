@@ -44,9 +44,10 @@ class Containers {
   [[nodiscard]] static std::string log_file(const Container& container);
   [[nodiscard]] static std::string exit_code_file(const Container& container);
   [[nodiscard]] static std::string cgroup(const Container& container);
-  // Pieces of shell for the guest: what tells whether it runs; what yields the pid of its init; what ends
-  // all its processes, also those that runc does not know; what removes all of it. The others can be run
-  // again: what lets no frame of the namespace $ns in or out, but for ARP if told so, and what ends that.
+  // Pieces of shell for the guest: what tells whether it runs; what yields the pid of its init;
+  // what ends all its processes, also those that runc does not know; what removes all of it. The
+  // others can be run again: what lets no frame of the namespace $ns in or out, but for ARP if told
+  // so, and what ends that.
   [[nodiscard]] static std::string runs(const std::string& name);
   [[nodiscard]] static std::string pid_of(const std::string& name);
   [[nodiscard]] static std::string kill_tasks(const Container& container);
@@ -61,9 +62,11 @@ class Containers {
       "  tc -n $ns filter replace dev eth0 $way prio 2 handle 1 protocol all matchall action drop\n"
       "done\n";
   static constexpr const char* kLetArpOut =
-      "tc -n $ns filter replace dev eth0 egress prio 1 handle 1 protocol arp matchall action pass\n";
+      "tc -n $ns filter replace dev eth0 egress prio 1 handle 1 protocol arp matchall action "
+      "pass\n";
   static constexpr const char* kUnmute =
-      "if tc -n $ns qdisc show dev eth0 | grep -q clsact; then tc -n $ns qdisc del dev eth0 clsact; fi\n";
+      "if tc -n $ns qdisc show dev eth0 | grep -q clsact; then tc -n $ns qdisc del dev eth0 "
+      "clsact; fi\n";
 
  private:
   class Lock;

@@ -9,11 +9,11 @@ namespace godwit::lab {
 using Json = nlohmann::json;
 
 Counters read_counters(const Lab& lab, const std::string& guest) {
-  const Json reply = lab.request({{"op", "qmp"},
-                                  {"guest", guest},
-                                  {"command",
-                                   {{"execute", "qom-get"},
-                                    {"arguments", {{"path", "nic"}, {"property", "counters"}}}}}});
+  const Json reply = lab.request(
+      {{"op", "qmp"},
+       {"guest", guest},
+       {"command",
+        {{"execute", "qom-get"}, {"arguments", {{"path", "nic"}, {"property", "counters"}}}}}});
   const Json& answer = reply.at("answer");
   Counters counters{};
   if (!answer.is_object() || !answer.contains("return") || !answer["return"].is_array() ||

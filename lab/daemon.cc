@@ -143,7 +143,8 @@ class Daemon {
     }
     Guest* target = guest(request.value("guest", ""));
     if (target == nullptr) {
-      return {{"error", "no guest " + request.value("guest", std::string("?")) + "; see 'godwit status'"}};
+      return {{"error",
+               "no guest " + request.value("guest", std::string("?")) + "; see 'godwit status'"}};
     }
     if (op == "qmp") {
       if (target->state() == Guest::State::kDead) return {{"error", not_up(*target)}};
@@ -226,7 +227,7 @@ class Daemon {
                        {"sent", port.sent},
                        {"dropped", port.dropped}});
     }
-    return {{"ok", true}, {"folder", folder_}, {"pid", getpid()}, {"virtio", options_.virtio},
+    return {{"ok", true},       {"folder", folder_}, {"pid", getpid()}, {"virtio", options_.virtio},
             {"guests", guests}, {"ports", ports}};
   }
 
@@ -424,7 +425,8 @@ int run_daemon(const std::string& folder, bool adopt) {
   options.virtio = saved.at("virtio");
   options.nic_options = saved.at("nic_options");
   options.memory_mib = saved.at("memory_mib");
-  if (!hold_pid_file(pid_file(folder, kDaemonName).c_str())) throw Error("the lab has another daemon");
+  if (!hold_pid_file(pid_file(folder, kDaemonName).c_str()))
+    throw Error("the lab has another daemon");
   return Daemon(folder, options, adopt).run();
 }
 

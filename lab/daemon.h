@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
 // The process that owns a lab: its guests, their wire, and the socket by which commands reach them.
-// When it ends in order, everything of the lab ends. If it is killed, its guests and the wire go on,
-// until another daemon adopts them.
+// When it ends in order, everything of the lab ends. If it is killed, its guests and the wire go
+// on, until another daemon adopts them.
 #ifndef GODWIT_LAB_DAEMON_H
 #define GODWIT_LAB_DAEMON_H
 
@@ -12,8 +12,8 @@ namespace godwit::lab {
 
 struct LabOptions {
   int guests = 2;
-  bool virtio = false;       // a plain NIC beside, for Soft-RoCE
-  std::string nic_options;   // properties of every NIC: "pause-limit=5000"
+  bool virtio = false;      // a plain NIC beside, for Soft-RoCE
+  std::string nic_options;  // properties of every NIC: "pause-limit=5000"
   int memory_mib = 1536;
 };
 

@@ -30,10 +30,10 @@ using std::chrono::milliseconds;
 namespace fs = std::filesystem;
 
 constexpr int kGuests = 3;
-constexpr milliseconds kWindow{2000};       // before and after a move, for the bandwidth
-constexpr milliseconds kCaptureMore{500};   // after the application runs again
-constexpr int kSnapLength = 160;            // bytes of a frame in a capture: all headers
-constexpr int kAttempts = 3;                // to get a program under way that lasts
+constexpr milliseconds kWindow{2000};      // before and after a move, for the bandwidth
+constexpr milliseconds kCaptureMore{500};  // after the application runs again
+constexpr int kSnapLength = 160;           // bytes of a frame in a capture: all headers
+constexpr int kAttempts = 3;               // to get a program under way that lasts
 
 double seconds(Meter::Clock::duration time) { return std::chrono::duration<double>(time).count(); }
 
@@ -59,10 +59,11 @@ class NotBegun : public Error {
 // Ctrl-C: stops the lab, so that whatever waits for a guest fails at once.
 class Guard {
  public:
-  explicit Guard(Lab& lab) : thread_([this, &lab] {
-    while (!ending_ && !interrupted()) std::this_thread::sleep_for(milliseconds(50));
-    if (!ending_) lab.down();
-  }) {}
+  explicit Guard(Lab& lab)
+      : thread_([this, &lab] {
+          while (!ending_ && !interrupted()) std::this_thread::sleep_for(milliseconds(50));
+          if (!ending_) lab.down();
+        }) {}
   ~Guard() {
     ending_ = true;
     thread_.join();
@@ -80,8 +81,13 @@ class Captures {
  public:
   Captures(const Lab& lab, std::string name) : lab_(lab), name_(std::move(name)) {
     for (int i = 1; i <= kGuests; ++i) {
-      const Json answer = qmp(i, "object-add", {{"qom-type", "filter-dump"}, {"id", "demo"}, {"netdev", "wire"},
-                                                {"file", raw(i)}, {"maxlen", kSnapLength}, {"status", "off"}});
+      const Json answer = qmp(i, "object-add",
+                              {{"qom-type", "filter-dump"},
+                               {"id", "demo"},
+                               {"netdev", "wire"},
+                               {"file", raw(i)},
+                               {"maxlen", kSnapLength},
+                               {"status", "off"}});
       if (answer.contains("error")) throw Error(guest_name(i) + ": capture: " + answer.dump());
     }
   }
@@ -98,7 +104,8 @@ class Captures {
 
   void on(bool yes) const {
     for (int i = 1; i <= kGuests; ++i) {
-      qmp(i, "qom-set", {{"path", "/objects/demo"}, {"property", "status"}, {"value", yes ? "on" : "off"}});
+      qmp(i, "qom-set",
+          {{"path", "/objects/demo"}, {"property", "status"}, {"value", yes ? "on" : "off"}});
     }
   }
 
@@ -142,7 +149,8 @@ class Demo {
     }
     for (const Role role : {Role::kClient, Role::kServer}) {
       const auto& wanted = options.roles;
-      if (wanted.empty() || std::find(wanted.begin(), wanted.end(), name_of(role)) != wanted.end()) {
+      if (wanted.empty() ||
+          std::find(wanted.begin(), wanted.end(), name_of(role)) != wanted.end()) {
         roles_.push_back(role);
       }
     }
@@ -180,8 +188,8 @@ class Demo {
   }
 
   void say(const std::string& text) const {
-    std::cerr << "[" << std::to_string(static_cast<int>(seconds(Meter::Clock::now() - begun_))) << " s] " << text
-              << std::endl;
+    std::cerr << "[" << std::to_string(static_cast<int>(seconds(Meter::Clock::now() - begun_)))
+              << " s] " << text << std::endl;
   }
 
   void run_all() {
@@ -212,7 +220,8 @@ class Demo {
     const bool counts = app.end == DemoApp::End::kCount;
     if (counts && pingpong_rate_ == 0) {
       pingpong_rate_ = measure_pingpong(lab_);
-      say("ibv_rc_pingpong: " + std::to_string(std::lround(pingpong_rate_)) + " iterations a second");
+      say("ibv_rc_pingpong: " + std::to_string(std::lround(pingpong_rate_)) +
+          " iterations a second");
     }
     double lasts_s = (2 + running_s_ * options_.moves) * 1.2;
     for (int attempt = 1;; ++attempt) {
@@ -304,13 +313,15 @@ class Demo {
     for (;;) {
       pause(milliseconds(200));
       const auto now = Meter::Clock::now();
-      if (now - begun >= kWindow + Meter::kPeriod && meter_->rate(now - kWindow, now - kWindow / 2) > 0 &&
+      if (now - begun >= kWindow + Meter::kPeriod &&
+          meter_->rate(now - kWindow, now - kWindow / 2) > 0 &&
           meter_->rate(now - kWindow / 2, now) > 0) {
         return;
       }
       if (now - begun < std::chrono::seconds(5)) continue;
       check_runs(app, run);
-      if (now - begun > std::chrono::seconds(60)) throw Error(run.mover() + ": no traffic for 60 s");
+      if (now - begun > std::chrono::seconds(60))
+        throw Error(run.mover() + ": no traffic for 60 s");
     }
   }
 
@@ -369,7 +380,8 @@ class Demo {
     }
     one.counted = difference(sum_counters(lab_, kGuests), before);
     judge_move(app, role, &one);
-    running_s_ = std::max(running_s_, seconds(Meter::Clock::now() - begun) - one.move.stop_ms / 1e3);
+    running_s_ =
+        std::max(running_s_, seconds(Meter::Clock::now() - begun) - one.move.stop_ms / 1e3);
     return one;
   }
 
@@ -378,8 +390,8 @@ class Demo {
     const auto expect = [one](bool holds, const std::string& fault) {
       if (!holds) one->faults.push_back(fault);
     };
-    expect(one->move.qps == app.qps, "not " + std::to_string(app.qps) + " QPs moved, but " +
-                                         std::to_string(one->move.qps));
+    expect(one->move.qps == app.qps,
+           "not " + std::to_string(app.qps) + " QPs moved, but " + std::to_string(one->move.qps));
     expect(n[GODWIT_COUNTER_RESUME_ACCEPTED] == app.qps,
            "the peer accepted " + std::to_string(n[GODWIT_COUNTER_RESUME_ACCEPTED]) + " RESUMEs");
     expect(n[GODWIT_COUNTER_TX_RESUME] >= app.qps, "no RESUME for some QP");
@@ -399,8 +411,9 @@ class Demo {
   }
 
   bool conclude() {
-    const bool good = !moves_.empty() && std::all_of(moves_.begin(), moves_.end(),
-                                                     [](const DemoMove& m) { return m.faults.empty(); });
+    const bool good =
+        !moves_.empty() && std::all_of(moves_.begin(), moves_.end(),
+                                       [](const DemoMove& m) { return m.faults.empty(); });
     const std::string report = report_of(moves_, good).dump(1) + "\n";
     write("report.json", report);
     print_table(options_.json ? std::cerr : std::cout, moves_, good);
@@ -416,9 +429,9 @@ class Demo {
   const Meter::Time begun_ = Meter::Clock::now();
   std::unique_ptr<Meter> meter_;
   std::vector<DemoMove> moves_, partial_;
-  std::string at_ = "home";   // where the mover is
-  bool ordered_ = false;      // a move of the program at hand was
-  double running_s_ = 10;     // that a program runs for one move, at most so far
+  std::string at_ = "home";  // where the mover is
+  bool ordered_ = false;     // a move of the program at hand was
+  double running_s_ = 10;    // that a program runs for one move, at most so far
   double pingpong_rate_ = 0;
 };
 

@@ -11,12 +11,12 @@
 namespace godwit::lab {
 
 struct DemoOptions {
-  std::string folder;             // of its lab
-  std::string output;             // report.json, captures, logs of the programs
-  std::vector<std::string> apps;  // empty: all
-  std::vector<std::string> roles; // "client", "server"; empty: both
-  int moves = 2;                  // of each program in each role: away, home, away, …
-  bool json = false;              // the report on stdout
+  std::string folder;              // of its lab
+  std::string output;              // report.json, captures, logs of the programs
+  std::vector<std::string> apps;   // empty: all
+  std::vector<std::string> roles;  // "client", "server"; empty: both
+  int moves = 2;                   // of each program in each role: away, home, away, …
+  bool json = false;               // the report on stdout
 };
 
 // True if everything was verified. Throws if it could not run, or was interrupted.

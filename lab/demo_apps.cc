@@ -80,8 +80,13 @@ const DemoApp& find_demo_app(const std::string& name) {
 }
 
 DemoRun::DemoRun(const Lab& lab, const DemoApp& app, Role role, unsigned long count)
-    : lab_(lab), containers_(lab), app_(app), role_(role), count_(count),
-      mover_(app.name + "-" + name_of(role)), peer_(mover_ + "-peer") {}
+    : lab_(lab),
+      containers_(lab),
+      app_(app),
+      role_(role),
+      count_(count),
+      mover_(app.name + "-" + name_of(role)),
+      peer_(mover_ + "-peer") {}
 
 DemoRun::~DemoRun() {
   for (const std::string& name : {mover_, peer_}) {
@@ -101,10 +106,11 @@ Argv DemoRun::argv(Role role, const std::string& host) const {
 }
 
 void DemoRun::wait_until_listening(const Container& server) const {
-  const std::string ready = "nsenter --net=/run/netns/" + server.name + " ss -Hltn 'sport = :" +
-                            std::to_string(app_.port) + "' | grep -q .";
-  const ExecResult result = lab_.shell(
-      server.guest, "for i in $(seq 600); do " + ready + " && exit 0; sleep 0.1; done; exit 1", 180);
+  const std::string ready = "nsenter --net=/run/netns/" + server.name +
+                            " ss -Hltn 'sport = :" + std::to_string(app_.port) + "' | grep -q .";
+  const ExecResult result =
+      lab_.shell(server.guest,
+                 "for i in $(seq 600); do " + ready + " && exit 0; sleep 0.1; done; exit 1", 180);
   if (result.code != 0) {
     throw Error(server.name + " does not listen on port " + std::to_string(app_.port) + "\n" +
                 containers_.logs(server));
@@ -113,8 +119,8 @@ void DemoRun::wait_until_listening(const Container& server) const {
 
 void DemoRun::start() {
   const bool mover_serves = role_ == Role::kServer;
-  const Container server = containers_.start(mover_serves ? "home" : "peer", mover_serves ? mover_ : peer_,
-                                             argv(Role::kServer, ""));
+  const Container server = containers_.start(
+      mover_serves ? "home" : "peer", mover_serves ? mover_ : peer_, argv(Role::kServer, ""));
   wait_until_listening(server);
   containers_.start(mover_serves ? "peer" : "home", mover_serves ? peer_ : mover_,
                     argv(Role::kClient, container_ip(server.number)));
@@ -123,7 +129,8 @@ void DemoRun::start() {
 std::string DemoRun::ended() const {
   for (const std::string& name : {mover_, peer_}) {
     const Container c = containers_.find(name);
-    if (!containers_.running(c)) return name + " has ended early, with this log:\n" + containers_.logs(c);
+    if (!containers_.running(c))
+      return name + " has ended early, with this log:\n" + containers_.logs(c);
   }
   return "";
 }
@@ -188,19 +195,22 @@ void DemoRun::judge_log(const std::string& who, const std::string& log, Result* 
   }
   if (app_.end == DemoApp::End::kCount) {
     const std::string wanted = std::to_string(count_) + " iters in";
-    if (log.find(wanted) == std::string::npos) result->faults.push_back(who + " does not say: " + wanted);
+    if (log.find(wanted) == std::string::npos)
+      result->faults.push_back(who + " does not say: " + wanted);
     result->data[who] = {{"iterations", count_}, {"checked", "-c: the bytes of the last message"}};
   }
 }
 
 void DemoRun::judge_data(const std::string& who, const Container& c, Result* result) const {
-  const Json json = Json::parse(lab_.get(c.guest, Containers::folder(c) + "/root" + kVerifyJson), nullptr, false);
+  const Json json =
+      Json::parse(lab_.get(c.guest, Containers::folder(c) + "/root" + kVerifyJson), nullptr, false);
   if (!json.is_object()) {
     result->faults.push_back(who + " wrote no result");
     return;
   }
   result->data[who] = json;
-  if (json.value("verdict", "") != "good") result->faults.push_back(who + ": verdict " + json.value("verdict", "?"));
+  if (json.value("verdict", "") != "good")
+    result->faults.push_back(who + ": verdict " + json.value("verdict", "?"));
   if (json.value("errors", -1) != 0) result->faults.push_back(who + " found errors in the data");
   if (json.value("checked", 0ULL) == 0) result->faults.push_back(who + " checked nothing");
 }
@@ -208,14 +218,16 @@ void DemoRun::judge_data(const std::string& who, const Container& c, Result* res
 DemoRun::Result DemoRun::judge() const {
   Result result;
   result.data = Json::object();
-  const auto side = [&](const std::string& who, const std::string& name, int* code, std::string* log) {
+  const auto side = [&](const std::string& who, const std::string& name, int* code,
+                        std::string* log) {
     try {
       const Container c = containers_.find(name);
       *log = containers_.logs(c);
       judge_log(who, *log, &result);
       *code = containers_.exit_code(c).value_or(-1);
       if (*code != 0) {
-        result.faults.push_back(who + (*code < 0 ? " has no exit code" : ": exit code " + std::to_string(*code)));
+        result.faults.push_back(
+            who + (*code < 0 ? " has no exit code" : ": exit code " + std::to_string(*code)));
       }
       if (app_.end == DemoApp::End::kTerminate) judge_data(who, c, &result);
     } catch (const Error& error) {
@@ -231,13 +243,17 @@ double measure_pingpong(const Lab& lab) {
   const std::string program = "ibv_rc_pingpong -c -e -d godwit0 -n 2000 -g ";
   const auto gid_of = [&lab](const std::string& guest, int index) {
     char gid[64];
-    snprintf(gid, sizeof(gid), "0000:0000:0000:0000:0000:ffff:0a4d:%04x", static_cast<unsigned>(index));
-    const std::string found = lab.must(
-        guest, "cd /sys/class/infiniband/godwit0/ports/1/gids && grep -lx " + std::string(gid) + " * | head -n 1");
+    snprintf(gid, sizeof(gid), "0000:0000:0000:0000:0000:ffff:0a4d:%04x",
+             static_cast<unsigned>(index));
+    const std::string found =
+        lab.must(guest, "cd /sys/class/infiniband/godwit0/ports/1/gids && grep -lx " +
+                            std::string(gid) + " * | head -n 1");
     return found.substr(0, found.find('\n'));
   };
   const auto server = lab.start("peer", {"bash", "-c", "exec " + program + gid_of("peer", 3)});
-  lab.must("peer", "for i in $(seq 100); do ss -Hltn 'sport = :18515' | grep -q . && exit 0; sleep 0.1; done; exit 1");
+  lab.must("peer",
+           "for i in $(seq 100); do ss -Hltn 'sport = :18515' | grep -q . && exit 0; sleep 0.1; "
+           "done; exit 1");
   const std::string out = lab.must("home", program + gid_of("home", 1) + " " + guest_ip(3), 120);
   server->wait(60);
   const std::size_t at = out.find("iters in ");

@@ -17,10 +17,10 @@ enum class Role { kClient, kServer };
 
 struct DemoApp {
   std::string name;
-  int port;         // of the server
-  unsigned qps;     // of either side
+  int port;      // of the server
+  unsigned qps;  // of either side
   Argv server;
-  Argv client;      // the server's address comes after it
+  Argv client;  // the server's address comes after it
   // In which role of the mover its peer is sure to have requests under way when the device stops.
   // The processes are frozen before that, so that who waits for their answers falls silent.
   bool asked_as_client;
@@ -48,8 +48,8 @@ class DemoRun {
 
   struct Result {
     int mover_code = -1, peer_code = -1;
-    nlohmann::json data;               // what the program itself checked
-    std::vector<std::string> faults;   // empty: all is well
+    nlohmann::json data;              // what the program itself checked
+    std::vector<std::string> faults;  // empty: all is well
     std::string mover_log, peer_log;
   };
   [[nodiscard]] Result judge() const;

@@ -148,30 +148,35 @@ Json report_of(const std::vector<DemoMove>& moves, bool good) {
 void print_move(std::ostream& out, const DemoMove& move) {
   out << move.app << ", " << move.role << ", " << way(move) << "\n  steps in ms:";
   for (const auto& [name, ms] : move.move.steps_ms) out << text("  %s %.0f", name.c_str(), ms);
-  out << text("\n  stopped for %.0f ms; the peer saw nothing for %.0f ms\n", move.move.stop_ms, move.silence_ms)
-      << text("  MB/s: %.1f before, %.1f during, %.1f after\n", move.before, move.during, move.after)
+  out << text("\n  stopped for %.0f ms; the peer saw nothing for %.0f ms\n", move.move.stop_ms,
+              move.silence_ms)
+      << text("  MB/s: %.1f before, %.1f during, %.1f after\n", move.before, move.during,
+              move.after)
       << "  |" << drawing(move.curve) << "|\n"
       << text("  packets: %llu NAK_STOPPED, %llu RESUME, %llu RESUME_ACK, %llu retransmissions\n",
               count(move, GODWIT_COUNTER_TX_NAK_STOPPED), count(move, GODWIT_COUNTER_TX_RESUME),
-              count(move, GODWIT_COUNTER_TX_RESUME_ACK), count(move, GODWIT_COUNTER_RETRANSMISSIONS));
+              count(move, GODWIT_COUNTER_TX_RESUME_ACK),
+              count(move, GODWIT_COUNTER_RETRANSMISSIONS));
   for (const std::string& fault : move.faults) out << "  FAULT " << fault << "\n";
   out << std::flush;
 }
 
 void print_table(std::ostream& out, const std::vector<DemoMove>& moves, bool good) {
-  out << text("\n%-10s%-8s%-14s%8s%9s | %7s%7s%7s | %5s%7s%5s%8s | %5s%7s  %s\n", "app", "role", "move",
-              "stop ms", "quiet ms", "before", "during", "after", "NAKs", "RESUME", "ACK", "retrans", "exit",
-              "errors", "verdict");
+  out << text("\n%-10s%-8s%-14s%8s%9s | %7s%7s%7s | %5s%7s%5s%8s | %5s%7s  %s\n", "app", "role",
+              "move", "stop ms", "quiet ms", "before", "during", "after", "NAKs", "RESUME", "ACK",
+              "retrans", "exit", "errors", "verdict");
   for (const DemoMove& move : moves) {
-    const std::string codes = std::to_string(move.mover_code) + "/" + std::to_string(move.peer_code);
+    const std::string codes =
+        std::to_string(move.mover_code) + "/" + std::to_string(move.peer_code);
     // The arrow is one column and three bytes.
-    out << text("%-10s%-8s%-16s%8.0f%9.0f | %7.1f%7.1f%7.1f | %5llu%7llu%5llu%8llu | %5s%7llu  %s\n",
-                move.app.c_str(), move.role.c_str(), way(move).c_str(), move.move.stop_ms, move.silence_ms,
-                move.before, move.during, move.after, count(move, GODWIT_COUNTER_TX_NAK_STOPPED),
-                count(move, GODWIT_COUNTER_TX_RESUME), count(move, GODWIT_COUNTER_TX_RESUME_ACK),
-                count(move, GODWIT_COUNTER_RETRANSMISSIONS), codes.c_str(),
-                static_cast<unsigned long long>(completion_errors(move.counted)),
-                move.faults.empty() ? "good" : "BAD");
+    out << text(
+        "%-10s%-8s%-16s%8.0f%9.0f | %7.1f%7.1f%7.1f | %5llu%7llu%5llu%8llu | %5s%7llu  %s\n",
+        move.app.c_str(), move.role.c_str(), way(move).c_str(), move.move.stop_ms, move.silence_ms,
+        move.before, move.during, move.after, count(move, GODWIT_COUNTER_TX_NAK_STOPPED),
+        count(move, GODWIT_COUNTER_TX_RESUME), count(move, GODWIT_COUNTER_TX_RESUME_ACK),
+        count(move, GODWIT_COUNTER_RETRANSMISSIONS), codes.c_str(),
+        static_cast<unsigned long long>(completion_errors(move.counted)),
+        move.faults.empty() ? "good" : "BAD");
   }
   out << "MB/s at the peer's NIC, both directions; packets and completion errors at all NICs;\n"
          "exit codes of the program that moved and of its peer.\n";

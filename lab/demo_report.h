@@ -18,11 +18,11 @@ struct DemoMove {
   MoveReport move;
   // MB/s of payload at the peer's NIC, both directions
   double before = 0, during = 0, after = 0;
-  double silence_ms = 0;         // in which the peer's NIC saw no payload
-  std::vector<double> curve;     // MB/s in each sample's period, from before to after
-  Counters counted{};            // by all NICs, from before to after
+  double silence_ms = 0;      // in which the peer's NIC saw no payload
+  std::vector<double> curve;  // MB/s in each sample's period, from before to after
+  Counters counted{};         // by all NICs, from before to after
   int mover_code = -1, peer_code = -1;
-  nlohmann::json data;           // what the program itself checked
+  nlohmann::json data;  // what the program itself checked
   std::vector<std::string> captures;
   std::vector<std::string> faults;  // empty: everything was verified
 };

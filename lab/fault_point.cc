@@ -20,8 +20,12 @@ const std::vector<Step>& steps() {
   static const std::vector<Step> all = {
       {"preflight", "", {"error", "hang", "kill", "daemon", "guest"}},
       {"prepare", "", {"error", "hang", "kill", "daemon", "guest"}},
-      {"checkpoint", "Dumping task", {"error", "hang", "kill", "full", "command", "daemon", "guest"}},
-      {"copy", "", {"error", "hang", "kill", "full", "cut", "corrupt", "command", "daemon", "guest"}},
+      {"checkpoint",
+       "Dumping task",
+       {"error", "hang", "kill", "full", "command", "daemon", "guest"}},
+      {"copy",
+       "",
+       {"error", "hang", "kill", "full", "cut", "corrupt", "command", "daemon", "guest"}},
       {"restore", "Restore via sigreturn", {"error", "hang", "kill", "command", "daemon", "guest"}},
       {"hand-over", "", {"error", "hang", "kill", "daemon", "guest"}},
       {"go", "godwit: go", {"error", "hang", "kill", "command", "daemon", "guest"}},
@@ -52,7 +56,8 @@ FaultPoint parse_fault_point(const std::string& text) {
     rest.resize(at);
   }
   fault.step = rest;
-  const auto step = std::find_if(steps().begin(), steps().end(), [&](const Step& s) { return s.name == fault.step; });
+  const auto step = std::find_if(steps().begin(), steps().end(),
+                                 [&](const Step& s) { return s.name == fault.step; });
   if (step == steps().end()) {
     throw Error("--fail-at: no step " + fault.step + "; there are " +
                 list_of(steps(), [](const Step& s) { return s.name; }));
@@ -62,7 +67,8 @@ FaultPoint parse_fault_point(const std::string& text) {
                 list_of(step->hows, [](std::string_view how) { return how; }));
   }
   if (!fault.mark.empty() && step->mark.empty()) {
-    throw Error("--fail-at: " + fault.step + " has no log of CRIU: @ is for checkpoint, restore and go");
+    throw Error("--fail-at: " + fault.step +
+                " has no log of CRIU: @ is for checkpoint, restore and go");
   }
   if (fault.mark.empty()) fault.mark = step->mark;
   return fault;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// A failure that a test wants in a move: `godwit migrate --fail-at STEP[@MARK][:HOW]`, docs/spec/lab.md.
+// A failure that a test wants in a move: `godwit migrate --fail-at STEP[@MARK][:HOW]`,
+// docs/spec/lab.md.
 #ifndef GODWIT_LAB_FAULT_POINT_H
 #define GODWIT_LAB_FAULT_POINT_H
 
@@ -9,8 +10,8 @@
 namespace godwit::lab {
 
 struct FaultPoint {
-  std::string step;           // empty: none
-  std::string mark;           // in steps that CRIU does: once its log has this text
+  std::string step;  // empty: none
+  std::string mark;  // in steps that CRIU does: once its log has this text
   std::string how = "error";
 };
 

@@ -30,8 +30,8 @@ enum class FrameType : std::uint8_t {
 inline constexpr std::uint32_t kMaxFramePayload = 65536;
 inline constexpr std::uint32_t kFrameWindow = 262144;
 inline constexpr std::size_t kFrameOverhead = 9;
-// Of 0xff before a SYNC: a frame that was cut off swallows at most one frame's worth of them, and as many
-// are left as no frame can hold.
+// Of 0xff before a SYNC: a frame that was cut off swallows at most one frame's worth of them, and
+// as many are left as no frame can hold.
 inline constexpr std::size_t kSyncRun = 2 * (kMaxFramePayload + kFrameOverhead);
 inline constexpr std::size_t kNonceBytes = 16;
 

@@ -64,7 +64,8 @@ Guest::Guest(const GuestOptions& options, std::function<void(Guest&)> on_change)
     }
     watch_process();
     // What a command of the old daemon was still doing to the wire.
-    qmp({{"execute", "object-del"}, {"arguments", {{"id", "capture"}}}}, [](const nlohmann::json&) {});
+    qmp({{"execute", "object-del"}, {"arguments", {{"id", "capture"}}}},
+        [](const nlohmann::json&) {});
   } else {
     start();
   }
@@ -77,32 +78,54 @@ void Guest::start(const std::string& incoming) {
   const bool kvm = use_kvm();
   std::vector<std::string> args = {
       "qemu-system-x86_64",
-      "-name", name_,
-      "-machine", "q35",
-      "-accel", kvm ? "kvm" : "tcg,thread=multi",
-      "-cpu", kvm ? "host" : "max",
-      "-smp", "1",
-      "-m", std::to_string(options_.memory_mib),
-      "-nodefaults", "-no-user-config", "-no-reboot",
-      "-display", "none",
-      "-kernel", image + "vmlinuz",
-      "-initrd", image + "initrd.zst",
+      "-name",
+      name_,
+      "-machine",
+      "q35",
+      "-accel",
+      kvm ? "kvm" : "tcg,thread=multi",
+      "-cpu",
+      kvm ? "host" : "max",
+      "-smp",
+      "1",
+      "-m",
+      std::to_string(options_.memory_mib),
+      "-nodefaults",
+      "-no-user-config",
+      "-no-reboot",
+      "-display",
+      "none",
+      "-kernel",
+      image + "vmlinuz",
+      "-initrd",
+      image + "initrd.zst",
       "-append",
       "console=ttyS0 quiet loglevel=4 mitigations=off random.trust_cpu=on tsc=reliable "
-      "no_timer_check panic=-1 lab.name=" + name_ + " lab.index=" +
-          std::to_string(options_.index),
-      "-drive", "file=" + quoted(image) + "base.sqfs,if=virtio,format=raw,readonly=on",
-      "-drive", "file=" + quoted(image) + "godwit.sqfs,if=virtio,format=raw,readonly=on",
-      "-device", "virtio-rng-pci",
-      "-serial", "file:" + options_.folder + "/log/" + name_ + ".serial",
-      "-device", "virtio-serial-pci",
-      "-chardev", "socket,id=agent,path=" + quoted(base) + ".agent,server=on,wait=off",
-      "-device", "virtserialport,chardev=agent,name=org.godwit.agent",
+      "no_timer_check panic=-1 lab.name=" +
+          name_ + " lab.index=" + std::to_string(options_.index),
+      "-drive",
+      "file=" + quoted(image) + "base.sqfs,if=virtio,format=raw,readonly=on",
+      "-drive",
+      "file=" + quoted(image) + "godwit.sqfs,if=virtio,format=raw,readonly=on",
+      "-device",
+      "virtio-rng-pci",
+      "-serial",
+      "file:" + options_.folder + "/log/" + name_ + ".serial",
+      "-device",
+      "virtio-serial-pci",
+      "-chardev",
+      "socket,id=agent,path=" + quoted(base) + ".agent,server=on,wait=off",
+      "-device",
+      "virtserialport,chardev=agent,name=org.godwit.agent",
       "-virtfs",
-      "local,path=" + quoted(options_.folder) + "/share,mount_tag=share,security_model=none,multidevs=remap",
-      "-qmp", "unix:" + quoted(base) + ".qmp,server=on,wait=off",
-      "-device", options_.nic_port + ",id=wire",
-      "-device", "godwit,netdev=wire,id=nic,mac=" + nic_mac(options_.index) + options_.nic_options,
+      "local,path=" + quoted(options_.folder) +
+          "/share,mount_tag=share,security_model=none,multidevs=remap",
+      "-qmp",
+      "unix:" + quoted(base) + ".qmp,server=on,wait=off",
+      "-device",
+      options_.nic_port + ",id=wire",
+      "-device",
+      "godwit,netdev=wire,id=nic,mac=" + nic_mac(options_.index) + options_.nic_options,
   };
   if (!options_.virtio_port.empty()) {
     args.insert(args.end(), {"-device", options_.virtio_port + ",id=plain", "-device",
@@ -154,7 +177,8 @@ Guest::~Guest() {
     waitpid(pid_, nullptr, WNOHANG);
     close(pidfd_);
   }
-  for (const char* kind : {".agent", ".qmp", ".pid"}) unlink((options_.folder + "/" + name_ + kind).c_str());
+  for (const char* kind : {".agent", ".qmp", ".pid"})
+    unlink((options_.folder + "/" + name_ + kind).c_str());
 }
 
 std::string Guest::log_file() const { return options_.folder + "/log/" + name_ + ".qemu"; }
@@ -164,7 +188,8 @@ void Guest::kill() {
 }
 
 void Guest::restart(const std::string& incoming) {
-  if (options_.adopt) throw Error(name_ + " was started by another daemon, which alone can start it again");
+  if (options_.adopt)
+    throw Error(name_ + " was started by another daemon, which alone can start it again");
   if (pidfd_ >= 0) {
     kill();
     if (!wait_for_end(pidfd_, 10)) throw Error(name_ + ": QEMU does not end");
@@ -197,7 +222,8 @@ gboolean Guest::on_exit(gint, GIOCondition, gpointer data) {
 void Guest::end_streams(const std::string& why) {
   auto streams = std::move(streams_);
   streams_.clear();
-  for (auto& [id, receive] : streams) receive(FrameType::kExit, nlohmann::json{{"error", why}}.dump());
+  for (auto& [id, receive] : streams)
+    receive(FrameType::kExit, nlohmann::json{{"error", why}}.dump());
 }
 
 // QEMU listens a little after it has started.
@@ -208,8 +234,8 @@ void Guest::connect_agent() {
     return;
   }
   g_unix_set_fd_nonblocking(agent_, TRUE, nullptr);
-  // A virtio-serial port of QEMU 7.2 that was writing when its host hung up stays shut for the next one,
-  // and opens again when that hangs up.
+  // A virtio-serial port of QEMU 7.2 that was writing when its host hung up stays shut for the next
+  // one, and opens again when that hangs up.
   if (options_.adopt || was_saved_) {
     retry_source_ = g_timeout_add(patience_ms_, on_retry, this);
     patience_ms_ *= 2;
@@ -235,13 +261,14 @@ void Guest::disconnect_agent() {
 }
 
 // What comes from the agent may be the rest of what it had to say to another daemon, and it may be
-// waiting for the rest of what that one had said. It forgets all that at the SYNC; what it says after
-// the nonce, which nobody could know before, is new.
+// waiting for the rest of what that one had said. It forgets all that at the SYNC; what it says
+// after the nonce, which nobody could know before, is new.
 void Guest::begin_anew() {
   if (state_ == State::kReady) state_ = State::kBooting;
   end_streams("the guest's agent was started anew");
   nonce_.resize(kNonceBytes);
-  if (getrandom(nonce_.data(), nonce_.size(), 0) != static_cast<ssize_t>(nonce_.size())) throw_errno("getrandom");
+  if (getrandom(nonce_.data(), nonce_.size(), 0) != static_cast<ssize_t>(nonce_.size()))
+    throw_errno("getrandom");
   synced_ = false;
   from_agent_.clear();
   to_agent_.clear();

@@ -20,13 +20,13 @@ namespace godwit::lab {
 
 struct GuestOptions {
   int index = 1;
-  std::string folder;        // of the lab
-  std::string build;         // build folder: lib/, image/
-  std::string nic_port;      // -device that is the NIC's port, without the id
-  std::string virtio_port;   // "": no such NIC
-  std::string nic_options;   // more properties of the NIC: ",migration=off"
+  std::string folder;       // of the lab
+  std::string build;        // build folder: lib/, image/
+  std::string nic_port;     // -device that is the NIC's port, without the id
+  std::string virtio_port;  // "": no such NIC
+  std::string nic_options;  // more properties of the NIC: ",migration=off"
   int memory_mib = 1536;
-  bool adopt = false;        // it runs already, or has died unseen
+  bool adopt = false;  // it runs already, or has died unseen
 };
 
 class Guest {

@@ -166,7 +166,8 @@ int status(Lab& lab, Argv args, bool json) {
   Json state = lab.status();
   state["containers"] = Json::array();
   for (const Container& c : Containers(lab).list()) {
-    state["containers"].push_back({{"name", c.name}, {"guest", c.guest}, {"ip", container_ip(c.number)}});
+    state["containers"].push_back(
+        {{"name", c.name}, {"guest", c.guest}, {"ip", container_ip(c.number)}});
   }
   if (json) {
     print(state);
@@ -348,13 +349,17 @@ int container(Lab& lab, Argv args, bool json) {
       const bool alive = up && containers.running(c);
       std::optional<int> code;
       if (up && !alive) code = containers.exit_code(c);
-      all.push_back({{"name", c.name}, {"guest", c.guest}, {"ip", container_ip(c.number)},
-                     {"running", alive}, {"exit_code", code ? Json(*code) : Json()}, {"argv", c.argv}});
+      all.push_back({{"name", c.name},
+                     {"guest", c.guest},
+                     {"ip", container_ip(c.number)},
+                     {"running", alive},
+                     {"exit_code", code ? Json(*code) : Json()},
+                     {"argv", c.argv}});
       if (!json) {
         std::string state = alive ? "running" : up ? "ended" : c.guest + " is not up";
         if (code) state += ", exit code " + std::to_string(*code);
-        printf("%-16s %-8s %-12s %s\n", c.name.c_str(), c.guest.c_str(), container_ip(c.number).c_str(),
-               state.c_str());
+        printf("%-16s %-8s %-12s %s\n", c.name.c_str(), c.guest.c_str(),
+               container_ip(c.number).c_str(), state.c_str());
       }
     }
     if (json) print(all);
@@ -386,7 +391,8 @@ int recover_moves(Lab& lab, Argv args, bool json, const MoveOptions& options) {
       const RecoverReport report = recover(lab, name, say, options);
       all.push_back(to_json(report));
       if (!json) {
-        std::cout << name << (report.moved ? " is complete at " : " goes on at ") << report.guest << "\n";
+        std::cout << name << (report.moved ? " is complete at " : " goes on at ") << report.guest
+                  << "\n";
       }
     } catch (const Error& error) {
       failed += (failed.empty() ? "" : "\n") + name + ": " + error.what();
@@ -400,7 +406,8 @@ int recover_moves(Lab& lab, Argv args, bool json, const MoveOptions& options) {
 int move(Lab& lab, Argv args, bool json) {
   MoveOptions options;
   options.any_gid_index = take_flag(&args, "--any-gid-index");
-  options.step_seconds = number("--step-timeout", take_value(&args, "--step-timeout", "180"), 1, 3600);
+  options.step_seconds =
+      number("--step-timeout", take_value(&args, "--step-timeout", "180"), 1, 3600);
   for (const std::string& fault : take_values(&args, "--fail-at")) {
     try {
       options.faults.push_back(parse_fault_point(fault));
@@ -463,7 +470,8 @@ int capture(Lab& lab, Argv args, bool) {
   lab.capture_start(args[0], std::filesystem::absolute(args[1]).string());
   catch_interrupts();
   say("capturing to " + args[1] + (seconds > 0 ? "" : "; Ctrl-C ends it"));
-  for (double waited = 0; !interrupted() && (seconds == 0 || waited < seconds); waited += 0.1) usleep(100000);
+  for (double waited = 0; !interrupted() && (seconds == 0 || waited < seconds); waited += 0.1)
+    usleep(100000);
   lab.capture_stop(args[0]);
   std::ifstream said(log);
   said.seekg(static_cast<std::streamoff>(before));
@@ -488,7 +496,8 @@ int demo(Lab& lab, Argv args, bool json) {
   options.folder = folder != nullptr && *folder != 0
                        ? lab.folder()
                        : std::filesystem::path(lab.folder()).replace_filename("demo").string();
-  options.output = std::filesystem::absolute(take_value(&args, "--output", build_folder() + "/demo")).string();
+  options.output =
+      std::filesystem::absolute(take_value(&args, "--output", build_folder() + "/demo")).string();
   options.moves = number("--moves", take_value(&args, "--moves", "2"), 1, 1000);
   for (const std::string& app : take_values(&args, "--app")) {
     try {
@@ -508,32 +517,47 @@ int demo(Lab& lab, Argv args, bool json) {
 
 const Command kCommands[] = {
     {"up", "up [N] [--virtio] [--nic=PROPS] [--memory=MIB]",
-     "start N guests (2): home, away, peer, guest4, …; --virtio: a plain NIC beside, for Soft-RoCE;\n"
-     "      the guests of a lab whose daemon has died go on: then no options, or any other command", up, false},
+     "start N guests (2): home, away, peer, guest4, …; --virtio: a plain NIC beside, for "
+     "Soft-RoCE;\n"
+     "      the guests of a lab whose daemon has died go on: then no options, or any other command",
+     up, false},
     {"status", "status", "guests, containers, wire", status},
     {"run", "run GUEST -- CMD…", "run a command in a guest; its exit code is ours", run},
     {"shell", "shell GUEST", "a shell in a guest", shell},
     {"cp", "cp GUEST:PATH FILE | FILE GUEST:PATH", "copy a file", cp},
     {"container", "container start GUEST NAME -- CMD… | list | logs NAME | rm NAME",
      "containers with their own network namespace on the NIC", container},
-    {"migrate", "migrate CONTAINER TO [--any-gid-index] [--step-timeout SEC] [--fail-at STEP[@MARK][:HOW]]… | --recover [CONTAINER]",
+    {"migrate",
+     "migrate CONTAINER TO [--any-gid-index] [--step-timeout SEC] [--fail-at STEP[@MARK][:HOW]]… | "
+     "--recover [CONTAINER]",
      "move a container with its connections; a step that takes longer (180 s) has failed;\n"
-     "      --any-gid-index: also if its GIDs have other indexes at the destination, for other containers\n"
-     "      were there before it: what is connected goes on, but a program that has kept the index would\n"
+     "      --any-gid-index: also if its GIDs have other indexes at the destination, for other "
+     "containers\n"
+     "      were there before it: what is connected goes on, but a program that has kept the index "
+     "would\n"
      "      make new connections with another GID;\n"
      "      --recover: end the moves whose command is gone, at the one guest or at the other;\n"
-     "      --fail-at: for tests, what is to go wrong (docs/spec/lab.md)", move},
+     "      --fail-at: for tests, what is to go wrong (docs/spec/lab.md)",
+     move},
     {"rxe", "rxe GUEST [--off]",
-     "Soft-RoCE on the guest's plain NIC (up --virtio), as a peer: its device, address and GID index", rxe},
-    {"capture", "capture GUEST FILE.pcap [--seconds N]", "what is on the wire of a guest's NIC", capture},
-    {"demo", "demo [--output DIR] [--app verify|write-bw|send-bw|pingpong]… [--role client|server] [--moves N]",
+     "Soft-RoCE on the guest's plain NIC (up --virtio), as a peer: its device, address and GID "
+     "index",
+     rxe},
+    {"capture", "capture GUEST FILE.pcap [--seconds N]", "what is on the wire of a guest's NIC",
+     capture},
+    {"demo",
+     "demo [--output DIR] [--app verify|write-bw|send-bw|pingpong]… [--role client|server] "
+     "[--moves N]",
      "three guests of its own; each program moves home → away → home under load, as client and as\n"
-     "      server; report.json, captures and logs in DIR (build/demo); 0 if everything was verified", demo, false},
+     "      server; report.json, captures and logs in DIR (build/demo); 0 if everything was "
+     "verified",
+     demo, false},
     {"down", "down", "stop everything; logs stay", down, false},
 };
 
 void print_help(FILE* out) {
-  fprintf(out, "Usage: godwit [--json] COMMAND …\n\nVMs with Godwit NICs on an emulated switch.\n\n");
+  fprintf(out,
+          "Usage: godwit [--json] COMMAND …\n\nVMs with Godwit NICs on an emulated switch.\n\n");
   for (const Command& c : kCommands) fprintf(out, "  %s\n      %s\n", c.usage, c.help);
   fprintf(out,
           "\n  --json   results as JSON on stdout\n  --help\n\n"

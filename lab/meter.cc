@@ -44,8 +44,8 @@ void Meter::run() {
       // The answer is of some moment between the question and now.
       const Time at = asked + (Clock::now() - asked) / 2;
       const std::lock_guard lock(mutex_);
-      samples_.push_back({at, counters[GODWIT_COUNTER_RX_RDMA_BYTES] +
-                                  counters[GODWIT_COUNTER_TX_RDMA_BYTES]});
+      samples_.push_back(
+          {at, counters[GODWIT_COUNTER_RX_RDMA_BYTES] + counters[GODWIT_COUNTER_TX_RDMA_BYTES]});
     } catch (const std::exception& error) {
       const std::lock_guard lock(mutex_);
       error_ = error.what();
@@ -60,7 +60,8 @@ std::vector<Meter::Sample> Meter::samples(Time from, Time to) const {
   if (!error_.empty()) throw Error(error_);
   auto begin = std::partition_point(samples_.begin(), samples_.end(),
                                     [from](const Sample& s) { return s.at <= from; });
-  auto end = std::partition_point(begin, samples_.end(), [to](const Sample& s) { return s.at < to; });
+  auto end =
+      std::partition_point(begin, samples_.end(), [to](const Sample& s) { return s.at < to; });
   if (begin != samples_.begin()) --begin;
   if (end != samples_.end()) ++end;
   return {begin, end};

@@ -60,17 +60,30 @@ class Move {
  public:
   Move(const Lab& lab, const std::string& name, const std::string& to, const MoveProgress& progress,
        const MoveOptions& options)
-      : lab_(lab), containers_(lab), c_(containers_.find(name)), progress_(progress), options_(options),
-        folder_(Containers::folder(c_)), journal_(lab.folder(), new_state(c_, to)), move_(journal_.state) {
+      : lab_(lab),
+        containers_(lab),
+        c_(containers_.find(name)),
+        progress_(progress),
+        options_(options),
+        folder_(Containers::folder(c_)),
+        journal_(lab.folder(), new_state(c_, to)),
+        move_(journal_.state) {
     report_.container = name;
     report_.from = move_.from;
     report_.to = move_.to;
   }
 
   // The rest of one that was cut off.
-  Move(const Lab& lab, const std::string& name, const MoveProgress& progress, const MoveOptions& options)
-      : lab_(lab), containers_(lab), c_(containers_.find(name)), progress_(progress), options_(options),
-        folder_(Containers::folder(c_)), journal_(lab.folder(), name), move_(journal_.state) {
+  Move(const Lab& lab, const std::string& name, const MoveProgress& progress,
+       const MoveOptions& options)
+      : lab_(lab),
+        containers_(lab),
+        c_(containers_.find(name)),
+        progress_(progress),
+        options_(options),
+        folder_(Containers::folder(c_)),
+        journal_(lab.folder(), name),
+        move_(journal_.state) {
     c_.guest = move_.from;  // the list may say the destination already
   }
 
@@ -79,14 +92,16 @@ class Move {
       return run_steps();
     } catch (const Error& error) {
       if (lab_.is_up() || journal_.ended()) throw;
-      throw Error(std::string(error.what()) + "\nThe daemon of the lab has died. It is started again, and the move ended at " +
+      throw Error(std::string(error.what()) +
+                  "\nThe daemon of the lab has died. It is started again, and the move ended at " +
                   move_.from + " or at " + move_.to + ", by: godwit migrate --recover " + c_.name);
     }
   }
 
   void forget() {
     clean_destination();
-    if (containers_.guest_is_ready(move_.from)) (void)lab_.shell(move_.from, "godwit-cr drop --move " + move_.move_id);
+    if (containers_.guest_is_ready(move_.from))
+      (void)lab_.shell(move_.from, "godwit-cr drop --move " + move_.move_id);
     journal_.end();
   }
 
@@ -222,7 +237,8 @@ class Move {
       ::kill(getpid(), SIGKILL);
     } else if (how == "hang") {
       std::this_thread::sleep_for(std::chrono::duration<double>(options_.step_seconds));
-      throw Error("not done within " + std::to_string(static_cast<int>(options_.step_seconds)) + " s");
+      throw Error("not done within " + std::to_string(static_cast<int>(options_.step_seconds)) +
+                  " s");
     } else {
       throw Error("it was to fail here (--fail-at)");
     }
@@ -233,22 +249,30 @@ class Move {
     if (const FaultPoint* f = fault()) do_fault(f->how);
   }
 
-  // In a step that CRIU does: looks for the mark in its log and kills or stops CRIU, or says "seen".
+  // In a step that CRIU does: looks for the mark in its log and kills or stops CRIU, or says
+  // "seen".
   void watch_criu(const std::string& guest, const std::string& log) {
     const FaultPoint* f = fault();
     if (f == nullptr || f->how == "error" || f->how == "full") return;
-    const std::string act = f->how == "kill" ? "kill -9 $criu" : f->how == "hang" ? "kill -STOP $criu" : "";
-    // CRIU is runc's child, which puts it into the container's cgroup for a restore; those that it restores
-    // have its name for a while.
+    const std::string act = f->how == "kill"   ? "kill -9 $criu"
+                            : f->how == "hang" ? "kill -STOP $criu"
+                                               : "";
+    // CRIU is runc's child, which puts it into the container's cgroup for a restore; those that it
+    // restores have its name for a while.
     const std::string find =
-        "until [ -n \"${criu:-}\" ]; do for p in $(cat {$job," + Containers::cgroup(c_) + "}/cgroup.procs 2> /dev/null); do\n"
-        "  { read name < /proc/$p/comm; read _ _ _ parent _ < /proc/$p/stat; read above < /proc/$parent/comm; } 2> /dev/null\n"
+        "until [ -n \"${criu:-}\" ]; do for p in $(cat {$job," + Containers::cgroup(c_) +
+        "}/cgroup.procs 2> /dev/null); do\n"
+        "  { read name < /proc/$p/comm; read _ _ _ parent _ < /proc/$p/stat; read above < "
+        "/proc/$parent/comm; } 2> /dev/null\n"
         "  [ \"$name\" = criu ] && [ \"$above\" = runc ] && { criu=$p; break; }\ndone; done\n";
-    watcher_ = lab_.start(guest, {"bash", "-c",
-        "job=$(godwit-job cgroup " + c_.name + ") log=" + folder_ + "/image/" + log +
-        "\nuntil [ -e $log ]; do sleep 0.01; done\n" + (act.empty() ? "" : find) +
-        "echo armed\ngrep -q -m1 -F \"$1\" < <(tail -n +1 -F $log 2> /dev/null) || exit 1\n" + act + "\necho seen\n",
-        "watch", f->mark});
+    watcher_ = lab_.start(
+        guest,
+        {"bash", "-c",
+         "job=$(godwit-job cgroup " + c_.name + ") log=" + folder_ + "/image/" + log +
+             "\nuntil [ -e $log ]; do sleep 0.01; done\n" + (act.empty() ? "" : find) +
+             "echo armed\ngrep -q -m1 -F \"$1\" < <(tail -n +1 -F $log 2> /dev/null) || exit 1\n" +
+             act + "\necho seen\n",
+         "watch", f->mark});
   }
 
   bool watcher_says(const std::string& word, double seconds) {
@@ -270,8 +294,8 @@ class Move {
     }
   }
 
-  // A test that asked for a failure wants to know that there was none. What has been killed or stopped
-  // may have ended its step before the watcher said so.
+  // A test that asked for a failure wants to know that there was none. What has been killed or
+  // stopped may have ended its step before the watcher said so.
   void end_watch() {
     for (int i = 0; i < 10 && watcher_; ++i) {
       usleep(20'000);
@@ -306,7 +330,8 @@ class Move {
 
   void check_time(Clock::time_point begun) const {
     if (ms_since(begun) > options_.step_seconds * 1000) {
-      throw Error("not done within " + std::to_string(static_cast<int>(options_.step_seconds)) + " s");
+      throw Error("not done within " + std::to_string(static_cast<int>(options_.step_seconds)) +
+                  " s");
     }
   }
 
@@ -319,13 +344,16 @@ class Move {
     }
   }
 
-  // What CRIU wrote last, for the message of a failed step; all of it is kept beside the lab's logs.
+  // What CRIU wrote last, for the message of a failed step; all of it is kept beside the lab's
+  // logs.
   [[nodiscard]] std::string tail_of_log(const std::string& guest, const std::string& log) const {
     const std::string file = folder_ + "/image/" + log;
     const std::string kept = lab_.folder() + "/log/" + c_.name + "." + log;
     try {
       std::ofstream(kept, std::ios::binary) << lab_.get(guest, file);
-      return lab_.shell(guest, "grep -E 'Error|Warn  .godwit|[)] godwit:' " + file + " | tail -n 8").out + "log: " + kept;
+      return lab_.shell(guest, "grep -E 'Error|Warn  .godwit|[)] godwit:' " + file + " | tail -n 8")
+                 .out +
+             "log: " + kept;
     } catch (const Error& error) {
       return error.what();
     }
@@ -340,21 +368,28 @@ class Move {
     fail_here_if_wanted();
     const std::string probe =
         "uname -r; sha256sum < /usr/lib/x86_64-linux-gnu/libibverbs/libgodwit-rdmav34.so; "
-        "sha256sum < /usr/lib/criu/godwit_plugin.so; sha256sum < /sys/module/godwit/notes/.note.gnu.build-id; "
-        "head -qc 96 /dev/vda /dev/vdb | sha256sum; "  // the file systems below the container's root
+        "sha256sum < /usr/lib/criu/godwit_plugin.so; sha256sum < "
+        "/sys/module/godwit/notes/.note.gnu.build-id; "
+        "head -qc 96 /dev/vda /dev/vdb | sha256sum; "  // the file systems below the container's
+                                                       // root
         "ip -o link show gw0 | grep -o 'mtu [0-9]*'";
     auto elsewhere = std::async(std::launch::async, [this, &probe] {
-      return lab_.must(move_.to, "test ! -e " + folder_ + " || { echo " + folder_ +
-                                     " is in the way; exit 1; }\n" + probe +
-                                     "\nawk '/MemAvailable/ {print $2}' /proc/meminfo\n"
-                                     "df -k --output=avail /var/lib/containers | tail -n 1",
+      return lab_.must(move_.to,
+                       "test ! -e " + folder_ + " || { echo " + folder_ +
+                           " is in the way; exit 1; }\n" + probe +
+                           "\nawk '/MemAvailable/ {print $2}' /proc/meminfo\n"
+                           "df -k --output=avail /var/lib/containers | tail -n 1",
                        options_.step_seconds);
     });
-    const std::string here = lab_.must(
-        c_.guest, Containers::runs(c_.name) + " || { echo it is not running on " + c_.guest + "; exit 1; }\n" + probe +
-                  "\nfor p in $(runc ps -f json " + c_.name + " | tr '[],' '   '); do cat /proc/$p/status 2> /dev/null; done | "
-                  "awk '/VmRSS/ {n += $2} END {print n + 0}'\n"
-                  "du -sk " + folder_ + "/upper | cut -f1", options_.step_seconds);
+    const std::string here =
+        lab_.must(c_.guest,
+                  Containers::runs(c_.name) + " || { echo it is not running on " + c_.guest +
+                      "; exit 1; }\n" + probe + "\nfor p in $(runc ps -f json " + c_.name +
+                      " | tr '[],' '   '); do cat /proc/$p/status 2> /dev/null; done | "
+                      "awk '/VmRSS/ {n += $2} END {print n + 0}'\n"
+                      "du -sk " +
+                      folder_ + "/upper | cut -f1",
+                  options_.step_seconds);
     const auto [here_rest, layer_kib] = split_last_number(here);
     const auto [versions, need_kib] = split_last_number(here_rest);
     const auto [there_rest, disk_kib] = split_last_number(elsewhere.get());
@@ -363,12 +398,15 @@ class Move {
       throw Error("the guests differ:\n" + versions + "and\n" + versions_there);
     }
     if (free_kib < 3 * need_kib + 65536) {
-      throw Error(move_.to + " has " + std::to_string(free_kib / 1024) + " MiB free, too little for " +
-                  std::to_string(need_kib / 1024) + " MiB of memory, its image, and the copy");
+      throw Error(move_.to + " has " + std::to_string(free_kib / 1024) +
+                  " MiB free, too little for " + std::to_string(need_kib / 1024) +
+                  " MiB of memory, its image, and the copy");
     }
     if (disk_kib < need_kib + 2 * layer_kib + 16384) {
-      throw Error(move_.to + " has " + std::to_string(disk_kib / 1024) + " MiB of disk free, too little for an image of " +
-                  std::to_string(need_kib / 1024) + " MiB and a writable layer of " + std::to_string(layer_kib / 1024) + " MiB");
+      throw Error(move_.to + " has " + std::to_string(disk_kib / 1024) +
+                  " MiB of disk free, too little for an image of " +
+                  std::to_string(need_kib / 1024) + " MiB and a writable layer of " +
+                  std::to_string(layer_kib / 1024) + " MiB");
     }
   }
 
@@ -382,15 +420,20 @@ class Move {
   // the application has. Its QPNs are kept free from here on.
   void prepare() {
     const std::string plan = folder_ + "/plan";
-    // CRIU finds out what the kernel can do, for seconds, when it first runs: not while all stand still.
+    // CRIU finds out what the kernel can do, for seconds, when it first runs: not while all stand
+    // still.
     const std::string warm_up = "[ -e /run/criu.kdat ] || criu check > /dev/null 2>&1 || true\n";
     auto network = std::async(std::launch::async, [this, &plan, &warm_up] {
-      lab_.must(move_.to, "mkdir -p " + folder_ + "/upper " + folder_ + "/image " + plan +
-                              " /run/godwit; mount-share\n" + warm_up, options_.step_seconds);
+      lab_.must(move_.to,
+                "mkdir -p " + folder_ + "/upper " + folder_ + "/image " + plan +
+                    " /run/godwit; mount-share\n" + warm_up,
+                options_.step_seconds);
       containers_.make_network(c_, move_.to, true);
     });
-    lab_.must(c_.guest, warm_up + "mkdir -p " + plan + " && godwit-cr plan --move " + move_.move_id + " --pid " +
-                            Containers::pid_of(c_.name) + " " + plan, options_.step_seconds);
+    lab_.must(c_.guest,
+              warm_up + "mkdir -p " + plan + " && godwit-cr plan --move " + move_.move_id +
+                  " --pid " + Containers::pid_of(c_.name) + " " + plan,
+              options_.step_seconds);
     const std::string image = lab_.get(c_.guest, plan + "/godwit.img");
     lab_.must(c_.guest, "rm -r " + plan);
     network.get();
@@ -398,12 +441,14 @@ class Move {
     lab_.put(move_.to, plan + "/godwit.img", image);
     const std::string any_index = options_.any_gid_index ? " --any-gid-index" : "";
     // The kernel enters the address into the NIC's GID table a little later.
-    const ExecResult checked = lab_.shell(
-        move_.to, "for i in 1 2 3 4 5 6 7 8 9 10; do\n"
-                  "  why=$(godwit-cr check " + plan + any_index + " --reserve 600 2>&1) && { rm -r " + plan +
-                      "; echo \"$why\"; exit 0; }\n"
-                  "  case $why in *'is not on this NIC'*) sleep 0.2 ;; *) break ;; esac\n"
-                  "done\necho \"$why\"\nexit 1");
+    const ExecResult checked =
+        lab_.shell(move_.to,
+                   "for i in 1 2 3 4 5 6 7 8 9 10; do\n"
+                   "  why=$(godwit-cr check " +
+                       plan + any_index + " --reserve 600 2>&1) && { rm -r " + plan +
+                       "; echo \"$why\"; exit 0; }\n"
+                       "  case $why in *'is not on this NIC'*) sleep 0.2 ;; *) break ;; esac\n"
+                       "done\necho \"$why\"\nexit 1");
     if (checked.code != 0) throw Error(move_.to + ": " + checked.out);
     if (checked.out.find("warning") != std::string::npos) report_.warning += checked.out;
   }
@@ -413,9 +458,11 @@ class Move {
     if (fault("full") != nullptr) before = "mount -t tmpfs -o size=1m full image && ";
     if (fault("error") != nullptr) criu_fault = "CRIU_FAULT=3 ";  // CRIU's own: writing pages fails
     watch_criu(c_.guest, "dump.log");
-    const auto dump = job(c_.guest, "cd " + folder_ + " && rm -rf image && mkdir image && " + before + criu_fault +
-                                    "GODWIT_MOVE=" + move_.move_id + " runc checkpoint --tcp-established "
-                                    "--image-path image --work-path image " + c_.name);
+    const auto dump = job(c_.guest, "cd " + folder_ + " && rm -rf image && mkdir image && " +
+                                        before + criu_fault + "GODWIT_MOVE=" + move_.move_id +
+                                        " runc checkpoint --tcp-established "
+                                        "--image-path image --work-path image " +
+                                        c_.name);
     const ExecResult result = job_end(*dump);
     if (result.code != 0) {
       throw Error("runc checkpoint failed\n" + result.out + tail_of_log(c_.guest, "dump.log"));
@@ -437,25 +484,34 @@ class Move {
     if (fault("hang") != nullptr) during = "kill -STOP $tar; ";
     if (fault("cut") != nullptr) after = "truncate -s $(($(stat -c %s $to) / 2)) $to\n";
     if (fault("corrupt") != nullptr) {
-      after = "printf 'not what was here' | dd of=$to bs=1 seek=$(($(stat -c %s $to) / 2)) conv=notrunc status=none\n";
+      after =
+          "printf 'not what was here' | dd of=$to bs=1 seek=$(($(stat -c %s $to) / 2)) "
+          "conv=notrunc status=none\n";
     }
     if (fault("full") != nullptr) there = "mount -t tmpfs -o size=1m full " + folder_ + "/image\n";
-    const std::string size = lab_.must(
-        c_.guest, "set -e; mount-share; cd " + folder_ + "; to=" + archive() + "\n"
-                  "tar" + options + "-I 'zstd -q -1' -cf $to config.json image upper & tar=$!; " + during +
-                  "wait $tar\n" + after + "stat -c %s $to", options_.step_seconds);
+    const std::string size =
+        lab_.must(c_.guest,
+                  "set -e; mount-share; cd " + folder_ + "; to=" + archive() +
+                      "\n"
+                      "tar" +
+                      options + "-I 'zstd -q -1' -cf $to config.json image upper & tar=$!; " +
+                      during + "wait $tar\n" + after + "stat -c %s $to",
+                  options_.step_seconds);
     report_.image_bytes = std::stoull(size);
     for (const char* how : {"error", "command", "daemon", "guest"}) {
       if (fault(how) != nullptr) do_fault(how);
     }
-    lab_.must(move_.to, "set -e; cd " + folder_ + "\n" + there + "tar" + options + "-I 'zstd -q' -xf " + archive() +
-                            "\nrm " + archive(), options_.step_seconds);
+    lab_.must(move_.to,
+              "set -e; cd " + folder_ + "\n" + there + "tar" + options + "-I 'zstd -q' -xf " +
+                  archive() + "\nrm " + archive(),
+              options_.step_seconds);
   }
 
   // A piece of shell, in either guest.
   [[nodiscard]] std::string runc_restore() const {
-    return "cd " + folder_ + " && runc restore -d --tcp-established --image-path image --work-path image " +
-           c_.name + " < /dev/null > runc.log 2>&1 || { cat runc.log; exit 1; }";
+    return "cd " + folder_ +
+           " && runc restore -d --tcp-established --image-path image --work-path image " + c_.name +
+           " < /dev/null > runc.log 2>&1 || { cat runc.log; exit 1; }";
   }
 
   [[nodiscard]] std::string gate_path() const { return "/run/godwit/" + c_.name + ".gate"; }
@@ -464,12 +520,15 @@ class Move {
   void restore() {
     containers_.make_root(c_, move_.to);
     gate_ = lab_.start(move_.to, {"socat", "-", "UNIX-LISTEN:" + gate_path() + ",unlink-early"});
-    lab_.must(move_.to, "for i in $(seq 100); do [ -S " + gate_path() + " ] && exit 0; sleep 0.05; done; exit 1");
+    lab_.must(move_.to, "for i in $(seq 100); do [ -S " + gate_path() +
+                            " ] && exit 0; sleep 0.05; done; exit 1");
     const auto begun = Clock::now();
-    nlohmann::json env = {{"GODWIT_GATE", gate_path()},
-                          {"GODWIT_ATTEMPT", std::to_string(move_.attempt)},
-                          {"GODWIT_GATE_TIMEOUT", std::to_string(static_cast<int>(options_.step_seconds))}};
-    if (fault("error") != nullptr) env["CRIU_FAULT"] = "6";  // CRIU's own: fails when all is restored
+    nlohmann::json env = {
+        {"GODWIT_GATE", gate_path()},
+        {"GODWIT_ATTEMPT", std::to_string(move_.attempt)},
+        {"GODWIT_GATE_TIMEOUT", std::to_string(static_cast<int>(options_.step_seconds))}};
+    if (fault("error") != nullptr)
+      env["CRIU_FAULT"] = "6";  // CRIU's own: fails when all is restored
     watch_criu(move_.to, "restore.log");
     runc_ = job(move_.to, runc_restore(), env);
     if (!move_.verbs) {
@@ -485,7 +544,8 @@ class Move {
       if (runc_->ended()) fail_restore(output);
       poll_watcher();
       try {
-        ready = gate_->wait_for_line([](const std::string& l) { return l.rfind("ready", 0) == 0; }, 0.05);
+        ready = gate_->wait_for_line([](const std::string& l) { return l.rfind("ready", 0) == 0; },
+                                     0.05);
         report_.qps = static_cast<unsigned>(std::stoul(ready.substr(6)));
       } catch (const LabGone&) {
         throw;
@@ -500,13 +560,15 @@ class Move {
     throw Error(why + "\n" + tail_of_log(move_.to, "restore.log"));
   }
 
-  // Make before break: the address speaks here before it is gone there. Only the announcement leaves:
-  // what TCP were to send or to acknowledge now could not be taken back.
+  // Make before break: the address speaks here before it is gone there. Only the announcement
+  // leaves: what TCP were to send or to acknowledge now could not be taken back.
   void hand_over() {
-    lab_.must(move_.to, "set -e\nns=" + c_.name + "\n" + Containers::kLetArpOut + announce(), options_.step_seconds);
+    lab_.must(move_.to, "set -e\nns=" + c_.name + "\n" + Containers::kLetArpOut + announce(),
+              options_.step_seconds);
     if (const FaultPoint* f = fault(); f != nullptr && f->how != "hang") do_fault(f->how);
     // Without home the move can still go on: then nobody speaks there any more.
-    if (containers_.guest_is_ready(c_.guest)) lab_.must(c_.guest, "ip -n " + c_.name + " link del eth0", options_.step_seconds);
+    if (containers_.guest_is_ready(c_.guest))
+      lab_.must(c_.guest, "ip -n " + c_.name + " link del eth0", options_.step_seconds);
     if (fault("hang") != nullptr) {  // until the gate has waited long enough
       std::this_thread::sleep_for(std::chrono::duration<double>(options_.step_seconds + 1));
     }
@@ -516,7 +578,8 @@ class Move {
 
   // Nobody waits for the end of it.
   [[nodiscard]] std::string announce() const {
-    return "ip netns exec $ns arping -q -U -c 2 -I eth0 " + container_ip(c_.number) + " > /dev/null 2>&1 < /dev/null &\n";
+    return "ip netns exec $ns arping -q -U -c 2 -I eth0 " + container_ip(c_.number) +
+           " > /dev/null 2>&1 < /dev/null &\n";
   }
 
   // The point of no return.
@@ -531,7 +594,10 @@ class Move {
         check_time(begun);
         try {
           said = gate_->wait_for_line(
-              [](const std::string& l) { return l.rfind("resumed", 0) == 0 || l.rfind("error", 0) == 0; }, 0.05);
+              [](const std::string& l) {
+                return l.rfind("resumed", 0) == 0 || l.rfind("error", 0) == 0;
+              },
+              0.05);
         } catch (const LabGone&) {
           throw;
         } catch (const Error&) {
@@ -563,16 +629,23 @@ class Move {
     bool acknowledged = false;
     if (containers_.guest_is_ready(move_.to)) {
       if (move_.verbs) {
-        acknowledged = lab_.shell(move_.to, "godwit-cr status --wait 10 --pid " + Containers::pid_of(c_.name)).code == 0;
+        acknowledged =
+            lab_.shell(move_.to, "godwit-cr status --wait 10 --pid " + Containers::pid_of(c_.name))
+                .code == 0;
       }
-      lab_.must(move_.to, "godwit-job kill " + c_.name + "; " + Containers::unmount_below(folder_ + "/image") +
-                              "; rm -rf --one-file-system " + folder_ + "/image " + gate_path() +
-                              "; godwit-cr drop --move " + move_.move_id, options_.step_seconds);
+      lab_.must(move_.to,
+                "godwit-job kill " + c_.name + "; " +
+                    Containers::unmount_below(folder_ + "/image") + "; rm -rf --one-file-system " +
+                    folder_ + "/image " + gate_path() + "; godwit-cr drop --move " + move_.move_id,
+                options_.step_seconds);
     }
-    // Acknowledged everywhere: nobody will ask at home again. Else its tombstones stay for their time.
+    // Acknowledged everywhere: nobody will ask at home again. Else its tombstones stay for their
+    // time.
     if (containers_.guest_is_ready(move_.from)) {
-      lab_.must(move_.from, std::string("godwit-cr ") + (acknowledged ? "drop" : "commit") + " --move " + move_.move_id +
-                                "; " + Containers::wipe(c_), options_.step_seconds);
+      lab_.must(move_.from,
+                std::string("godwit-cr ") + (acknowledged ? "drop" : "commit") + " --move " +
+                    move_.move_id + "; " + Containers::wipe(c_),
+                options_.step_seconds);
     }
     remove_archive();
   }
@@ -592,35 +665,50 @@ class Move {
     remove_archive();
     if (!containers_.guest_is_ready(move_.to)) return;
     try {
-      lab_.must(move_.to, Containers::wipe(c_) + "\nrm -f " + gate_path() +
-                              "; godwit-cr drop --move " + move_.move_id, options_.step_seconds);
+      lab_.must(move_.to,
+                Containers::wipe(c_) + "\nrm -f " + gate_path() + "; godwit-cr drop --move " +
+                    move_.move_id,
+                options_.step_seconds);
     } catch (const Error& error) {
       if (!lab_.is_up()) throw;
       left_ = std::string("\nWhat is left there: ") + error.what();
     }
   }
 
-  // After a checkpoint that did not succeed, or may not have: takes away what a killed CRIU leaves. True:
-  // the application was let go, and runs.
+  // After a checkpoint that did not succeed, or may not have: takes away what a killed CRIU leaves.
+  // True: the application was let go, and runs.
   bool goes_on_at_home() const {
     const std::string name = c_.name;
     return lab_.shell(c_.guest,
-                      "godwit-job kill " + name + "\n"
-                      "freeze=" + Containers::cgroup(c_) + "/cgroup.freeze; [ ! -e $freeze ] || echo 0 > $freeze\n"
-                      "umount -l " + folder_ + "/image 2> /dev/null; " + Containers::unmount_below(folder_ + "/image") + "\n"
-                      + Containers::runs(name) + " || exit 1\n"
-                      "ns=" + name + "\n" + kUnlockNetwork +
-                      "godwit-cr mend --pid " + Containers::pid_of(name) + "\n"
-                      "rm -rf --one-file-system " + folder_ + "/image; true", options_.step_seconds).code == 0;
+                      "godwit-job kill " + name +
+                          "\n"
+                          "freeze=" +
+                          Containers::cgroup(c_) +
+                          "/cgroup.freeze; [ ! -e $freeze ] || echo 0 > $freeze\n"
+                          "umount -l " +
+                          folder_ + "/image 2> /dev/null; " +
+                          Containers::unmount_below(folder_ + "/image") + "\n" +
+                          Containers::runs(name) +
+                          " || exit 1\n"
+                          "ns=" +
+                          name + "\n" + kUnlockNetwork + "godwit-cr mend --pid " +
+                          Containers::pid_of(name) +
+                          "\n"
+                          "rm -rf --one-file-system " +
+                          folder_ + "/image; true",
+                      options_.step_seconds)
+               .code == 0;
   }
 
-  // CRIU's firewall rules of a dump: a second restore would add them again, and take only one set away.
+  // CRIU's firewall rules of a dump: a second restore would add them again, and take only one set
+  // away.
   static constexpr const char* kUnlockNetwork =
-      "for t in iptables ip6tables; do for h in INPUT OUTPUT; do ip netns exec $ns $t -D $h -j CRIU; "
+      "for t in iptables ip6tables; do for h in INPUT OUTPUT; do ip netns exec $ns $t -D $h -j "
+      "CRIU; "
       "done; ip netns exec $ns $t -F CRIU; ip netns exec $ns $t -X CRIU; done 2> /dev/null\n";
 
-  // In preflight, prepare and checkpoint. Here and below: without the daemon nothing can be done, or known,
-  // and the journal stays.
+  // In preflight, prepare and checkpoint. Here and below: without the daemon nothing can be done,
+  // or known, and the journal stays.
   [[noreturn]] void give_up_before_copy(const std::string& why) {
     if (!lab_.is_up()) throw Error(why);
     clean_destination();
@@ -652,7 +740,8 @@ class Move {
     try {
       roll_back();
     } catch (const Error& error) {
-      throw Error(why + "\nand it could not be restored at " + c_.guest + ": " + error.what() + left_ +
+      throw Error(why + "\nand it could not be restored at " + c_.guest + ": " + error.what() +
+                  left_ +
                   (lab_.is_up() ? "\nTo try again: godwit migrate --recover " + c_.name : ""));
     }
     journal_.end();
@@ -682,44 +771,60 @@ class Move {
     }
   }
 
-  // How far the restore in a guest has got; what can be brought to its end there is. Its job has the
-  // time of a step to end by itself.
+  // How far the restore in a guest has got; what can be brought to its end there is. Its job has
+  // the time of a step to end by itself.
   Restored settle(const std::string& guest) const {
-    if (!containers_.guest_is_ready(guest)) return guest == move_.to ? Restored::kLost : Restored::kNothing;
+    if (!containers_.guest_is_ready(guest))
+      return guest == move_.to ? Restored::kLost : Restored::kNothing;
     (void)job_wait(guest);
     // Kills runc and CRIU if they are still there: what they have resumed goes on by itself then.
     const std::string log = folder_ + "/image/restore.log";
-    const std::string sent = move_.verbs ? "grep -q 'godwit: resumed' " + log + " || { grep -q 'godwit: go' " + log +
+    const std::string sent = move_.verbs ? "grep -q 'godwit: resumed' " + log +
+                                               " || { grep -q 'godwit: go' " + log +
                                                " && ! grep -q 'cannot resume' " + log + "; }"
                                          : Containers::runs(c_.name);
-    const ExecResult found = lab_.shell(
-        guest, "godwit-job kill " + c_.name + "\n"
-               "for p in $(cat " + Containers::cgroup(c_) + "/cgroup.procs 2> /dev/null); do\n"
-               "  [ \"$(cat /proc/$p/comm)\" != criu ] || kill -9 $p\ndone\n"
-               "if ! { " + sent + "; }; then echo nothing; exit; fi\n"
-               "[ ! -s " + Containers::exit_code_file(c_) + " ] || { echo runs; exit; }\n"  // to its own end
-               "read pid < " + Containers::cgroup(c_) + "/cgroup.procs || { echo lost; exit; }\n" +
-               (move_.verbs ? "godwit-cr resume --attempt " + std::to_string(move_.attempt) + " --pid $pid || exit 1\n" : "") +
-               "godwit-cr mend --pid $pid\nns=" + c_.name + "\n" + Containers::kUnmute + announce() + "echo runs\n",
-        options_.step_seconds);
+    const ExecResult found =
+        lab_.shell(guest,
+                   "godwit-job kill " + c_.name +
+                       "\n"
+                       "for p in $(cat " +
+                       Containers::cgroup(c_) +
+                       "/cgroup.procs 2> /dev/null); do\n"
+                       "  [ \"$(cat /proc/$p/comm)\" != criu ] || kill -9 $p\ndone\n"
+                       "if ! { " +
+                       sent +
+                       "; }; then echo nothing; exit; fi\n"
+                       "[ ! -s " +
+                       Containers::exit_code_file(c_) +
+                       " ] || { echo runs; exit; }\n"  // to its own end
+                       "read pid < " +
+                       Containers::cgroup(c_) + "/cgroup.procs || { echo lost; exit; }\n" +
+                       (move_.verbs ? "godwit-cr resume --attempt " +
+                                          std::to_string(move_.attempt) + " --pid $pid || exit 1\n"
+                                    : "") +
+                       "godwit-cr mend --pid $pid\nns=" + c_.name + "\n" + Containers::kUnmute +
+                       announce() + "echo runs\n",
+                   options_.step_seconds);
     if (found.out.find("nothing") != std::string::npos) return Restored::kNothing;
     if (found.out.find("lost") != std::string::npos) return Restored::kLost;
     if (found.out.find("runs") == std::string::npos) throw Error(guest + ": " + found.out);
     return Restored::kRuns;
   }
 
-  // After a failed hand-over the frames of the peers go to the destination, and what answers there is
-  // about to go: first of all they must reach the tombstones here again.
+  // After a failed hand-over the frames of the peers go to the destination, and what answers there
+  // is about to go: first of all they must reach the tombstones here again.
   void take_address_back() const {
-    const bool linked = lab_.shell(c_.guest, "ip -n " + c_.name + " link show eth0 > /dev/null 2>&1").code == 0;
+    const bool linked =
+        lab_.shell(c_.guest, "ip -n " + c_.name + " link show eth0 > /dev/null 2>&1").code == 0;
     if (!linked) containers_.make_network(c_, c_.guest, true);
-    lab_.must(c_.guest, "ns=" + c_.name + "\n" + Containers::kMute + Containers::kLetArpOut + announce(),
+    lab_.must(c_.guest,
+              "ns=" + c_.name + "\n" + Containers::kMute + Containers::kLetArpOut + announce(),
               options_.step_seconds);
   }
 
   // The checkpoint is complete and its processes are gone: home's own copy goes on there. What an
-  // earlier attempt has left goes, but not the image. Muted, while CRIU's lock of the dump is off and
-  // the sockets are not there yet.
+  // earlier attempt has left goes, but not the image. Muted, while CRIU's lock of the dump is off
+  // and the sockets are not there yet.
   void roll_back() {
     progress_("roll back to " + c_.guest);
     move_.step = "roll-back";
@@ -729,15 +834,22 @@ class Move {
     clean_destination();
     lab_.must(c_.guest,
               "ns=" + c_.name + "\ngodwit-job kill $ns; " + Containers::kill_tasks(c_) + "\n" +
-                  Containers::unmount_below(folder_ + "/image") + "\n"
-              "[ -e " + folder_ + "/image/inventory.img ] || { echo there is no complete checkpoint; exit 1; }\n" +
-              kUnlockNetwork + "true", options_.step_seconds);
+                  Containers::unmount_below(folder_ + "/image") +
+                  "\n"
+                  "[ -e " +
+                  folder_ +
+                  "/image/inventory.img ] || { echo there is no complete checkpoint; exit 1; }\n" +
+                  kUnlockNetwork + "true",
+              options_.step_seconds);
     fail_here_if_wanted();
-    const auto restored = job(c_.guest, "export GODWIT_ATTEMPT=" + std::to_string(move_.attempt) + "\n" + runc_restore());
+    const auto restored = job(
+        c_.guest, "export GODWIT_ATTEMPT=" + std::to_string(move_.attempt) + "\n" + runc_restore());
     const ExecResult result = job_end(*restored);
     if (result.code != 0) throw Error(result.out + "\n" + tail_of_log(c_.guest, "restore.log"));
-    lab_.must(c_.guest, "ns=" + c_.name + "\ngodwit-job kill $ns\n" + Containers::kUnmute + announce() +
-                            "rm -rf --one-file-system " + folder_ + "/image", options_.step_seconds);
+    lab_.must(c_.guest,
+              "ns=" + c_.name + "\ngodwit-job kill $ns\n" + Containers::kUnmute + announce() +
+                  "rm -rf --one-file-system " + folder_ + "/image",
+              options_.step_seconds);
   }
 
   const Lab& lab_;
@@ -777,9 +889,14 @@ void forget_move(const Lab& lab, const std::string& container) {
 nlohmann::json to_json(const MoveReport& report) {
   nlohmann::json steps = nlohmann::json::object();
   for (const auto& [name, ms] : report.steps_ms) steps[name] = ms;
-  return {{"container", report.container}, {"from", report.from},       {"to", report.to},
-          {"steps_ms", steps},             {"stop_ms", report.stop_ms}, {"qps", report.qps},
-          {"image_bytes", report.image_bytes}, {"warning", report.warning}};
+  return {{"container", report.container},
+          {"from", report.from},
+          {"to", report.to},
+          {"steps_ms", steps},
+          {"stop_ms", report.stop_ms},
+          {"qps", report.qps},
+          {"image_bytes", report.image_bytes},
+          {"warning", report.warning}};
 }
 
 nlohmann::json to_json(const RecoverReport& report) {

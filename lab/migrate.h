@@ -20,16 +20,16 @@ struct MoveReport {
   std::string from;
   std::string to;
   std::vector<std::pair<std::string, double>> steps_ms;  // in order
-  double stop_ms = 0;        // from the order to checkpoint until the application runs again
-  unsigned qps = 0;          // that were resumed
+  double stop_ms = 0;  // from the order to checkpoint until the application runs again
+  unsigned qps = 0;    // that were resumed
   std::uint64_t image_bytes = 0;
-  std::string warning;       // it is there, but not all went as it should; empty: it did
+  std::string warning;  // it is there, but not all went as it should; empty: it did
 };
 
 struct MoveOptions {
-  double step_seconds = 180;        // a step that takes longer has failed
-  bool any_gid_index = false;       // the container's GIDs may be elsewhere in the destination's table
-  std::vector<FaultPoint> faults;   // for tests
+  double step_seconds = 180;   // a step that takes longer has failed
+  bool any_gid_index = false;  // the container's GIDs may be elsewhere in the destination's table
+  std::vector<FaultPoint> faults;  // for tests
 };
 
 using MoveProgress = std::function<void(const std::string&)>;  // the step that begins, or has ended

@@ -29,8 +29,8 @@ MoveJournal::MoveJournal(const std::string& lab_folder, const MoveState& first)
   struct stat st;
   if (fstat(fd_, &st) != 0 || st.st_size != 0) {
     close(fd_);
-    throw Error("an earlier move of " + state.container + " was not finished: godwit migrate --recover " +
-                state.container);
+    throw Error("an earlier move of " + state.container +
+                " was not finished: godwit migrate --recover " + state.container);
   }
   save();
 }
@@ -42,8 +42,8 @@ MoveJournal::MoveJournal(const std::string& lab_folder, const std::string& conta
   const ssize_t n = pread(fd_, text, sizeof(text), 0);
   const Json json = Json::parse(text, text + std::max<ssize_t>(n, 0), nullptr, false);
   try {
-    state = {container, json.at("from"), json.at("to"), json.at("move"), json.at("step"),
-             json.at("attempt"), json.at("verbs")};
+    state = {container,       json.at("from"),    json.at("to"),   json.at("move"),
+             json.at("step"), json.at("attempt"), json.at("verbs")};
   } catch (const Json::exception&) {
     // Killed before the first line was there: nothing had begun.
     end();
@@ -64,18 +64,22 @@ void MoveJournal::lock(int flags) {
     if (fd_ < 0) throw_errno(path_);
     if (flock(fd_, LOCK_EX | LOCK_NB) != 0) {
       close(fd_);
-      throw Error(path_.substr(path_.rfind('/') + 1) + " is being moved already, by another command");
+      throw Error(path_.substr(path_.rfind('/') + 1) +
+                  " is being moved already, by another command");
     }
     struct stat held, named;
-    if (fstat(fd_, &held) == 0 && stat(path_.c_str(), &named) == 0 && held.st_ino == named.st_ino) return;
+    if (fstat(fd_, &held) == 0 && stat(path_.c_str(), &named) == 0 && held.st_ino == named.st_ino)
+      return;
     close(fd_);
   }
 }
 
 void MoveJournal::save() {
-  const std::string text = Json{{"from", state.from},   {"to", state.to},           {"move", state.move_id},
-                                {"step", state.step},   {"attempt", state.attempt}, {"verbs", state.verbs}}
-                               .dump() + "\n";
+  const std::string text =
+      Json{{"from", state.from}, {"to", state.to},           {"move", state.move_id},
+           {"step", state.step}, {"attempt", state.attempt}, {"verbs", state.verbs}}
+          .dump() +
+      "\n";
   // One write: a reader never sees half of it, whenever the writer is killed.
   if (pwrite(fd_, text.data(), text.size(), 0) != static_cast<ssize_t>(text.size()) ||
       ftruncate(fd_, static_cast<off_t>(text.size())) != 0 || fdatasync(fd_) != 0) {
@@ -90,7 +94,8 @@ bool MoveJournal::ended() const { return access(path_.c_str(), F_OK) != 0; }
 std::vector<std::string> MoveJournal::unfinished(const std::string& lab_folder) {
   std::vector<std::string> names;
   std::error_code ignored;
-  for (const auto& entry : std::filesystem::directory_iterator(journal_folder(lab_folder), ignored)) {
+  for (const auto& entry :
+       std::filesystem::directory_iterator(journal_folder(lab_folder), ignored)) {
     names.push_back(entry.path().filename());
   }
   std::sort(names.begin(), names.end());

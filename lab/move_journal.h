@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
 // How far a move has got, on disk before each step: what `godwit migrate --recover` goes by if
-// the command that made the move is gone. One file per container, moves/NAME in the lab's folder; who
-// works on the move holds the file's lock.
+// the command that made the move is gone. One file per container, moves/NAME in the lab's folder;
+// who works on the move holds the file's lock.
 #ifndef GODWIT_LAB_MOVE_JOURNAL_H
 #define GODWIT_LAB_MOVE_JOURNAL_H
 
@@ -26,7 +26,8 @@ class MoveJournal {
  public:
   // Of a new move. Throws if one of this container is under way, or was left unfinished.
   MoveJournal(const std::string& lab_folder, const MoveState& state);
-  // Of the unfinished move of `container`. Throws if there is none, or if a command is at work on it.
+  // Of the unfinished move of `container`. Throws if there is none, or if a command is at work on
+  // it.
   MoveJournal(const std::string& lab_folder, const std::string& container);
   ~MoveJournal();
   MoveJournal(const MoveJournal&) = delete;

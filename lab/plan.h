@@ -12,7 +12,7 @@ inline constexpr int kMaxGuests = 8;
 inline constexpr int kMaxContainers = 99;
 inline constexpr int kMtu = 4200;
 
-[[nodiscard]] std::string guest_name(int index);       // 1 …
+[[nodiscard]] std::string guest_name(int index);         // 1 …
 [[nodiscard]] int guest_index(const std::string& name);  // 0: no such name
 [[nodiscard]] std::string guest_ip(int index);
 [[nodiscard]] std::string nic_mac(int index);

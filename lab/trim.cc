@@ -34,7 +34,8 @@ std::size_t udp_at(const std::vector<unsigned char>& f) {
 
 Kind kind_of(const std::vector<unsigned char>& f) {
   const std::size_t udp = udp_at(f);
-  if (udp == 0 || f.size() < udp + 24 || (f[udp + 2] << 8 | f[udp + 3]) != wire::kUdpPort) return Kind::kOther;
+  if (udp == 0 || f.size() < udp + 24 || (f[udp + 2] << 8 | f[udp + 3]) != wire::kUdpPort)
+    return Kind::kOther;
   const unsigned opcode = f[udp + 8];
   const unsigned syndrome = f[udp + 20];
   const bool extension = opcode == wire::kResumeAck || opcode == wire::kResume ||
@@ -76,7 +77,8 @@ TrimResult trim_capture(const std::string& from, const std::string& to) {
     keep_until = std::max(keep_until, number + kAround + 1);
   });
   result.frames = keep.size();
-  for (std::uint64_t i = keep.size() - std::min<std::uint64_t>(keep.size(), kAtEnds); i < keep.size(); ++i) {
+  for (std::uint64_t i = keep.size() - std::min<std::uint64_t>(keep.size(), kAtEnds);
+       i < keep.size(); ++i) {
     keep[i] = true;
   }
 
@@ -88,7 +90,8 @@ TrimResult trim_capture(const std::string& from, const std::string& to) {
   for_each_frame(in, [&](const Record& record, const std::vector<unsigned char>& frame) {
     if (number >= keep.size() || !keep[number++] || result.kept == kMostKept) return;
     out.write(reinterpret_cast<const char*>(&record), sizeof(record));
-    out.write(reinterpret_cast<const char*>(frame.data()), static_cast<std::streamsize>(frame.size()));
+    out.write(reinterpret_cast<const char*>(frame.data()),
+              static_cast<std::streamsize>(frame.size()));
     ++result.kept;
   });
   out.close();

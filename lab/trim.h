@@ -11,7 +11,7 @@
 namespace godwit::lab {
 
 struct TrimResult {
-  std::uint64_t frames = 0;     // in the capture
+  std::uint64_t frames = 0;  // in the capture
   std::uint64_t kept = 0;
   std::uint64_t migration = 0;  // of these NAK_STOPPED, RESUME, RESUME_ACK
 };

@@ -12,10 +12,10 @@
 namespace godwit::device {
 
 using resources::CompletionQueue;
+using transport::Status;
 using wire::from_le;
 using wire::le32;
 using wire::le64;
-using transport::Status;
 
 namespace {
 
@@ -29,8 +29,7 @@ Reply counted(std::uint32_t n) {
 
 }  // namespace
 
-Reply Device::scope_qps(std::uint32_t scope, std::uint32_t number,
-                        std::vector<QueuePair*>* found) {
+Reply Device::scope_qps(std::uint32_t scope, std::uint32_t number, std::vector<QueuePair*>* found) {
   if (scope == GODWIT_SCOPE_QP) {
     QueuePair* qp = find_qp(number);
     if (qp == nullptr) return not_found(offsetof(godwit_cmd_scope, number));
@@ -363,8 +362,7 @@ Reply Device::cmd_resume(const std::uint8_t* params) {
     }
   }
   for (QueuePair* qp : qps) {
-    const Reply resumed =
-        resume_one(*qp, attempt, (flags & GODWIT_RESUME_LOCAL_MASK) != 0);
+    const Reply resumed = resume_one(*qp, attempt, (flags & GODWIT_RESUME_LOCAL_MASK) != 0);
     if (!resumed.ok()) return resumed;
   }
   return {};
@@ -470,10 +468,9 @@ Reply Device::cmd_query_tombstones(const std::uint8_t* params) {
     info.dest_qpn = le32(qp->attr.dest_qpn);
     info.ttl_ms = le32(UINT32_MAX);
     if (qp->ttl_deadline_ns != GODWIT_NO_DEADLINE) {
-      const std::uint64_t left =
-          qp->ttl_deadline_ns > now_ns_ ? qp->ttl_deadline_ns - now_ns_ : 0;
-      info.ttl_ms = le32(static_cast<std::uint32_t>(
-          std::min<std::uint64_t>(left / kMillisecond, UINT32_MAX - 1)));
+      const std::uint64_t left = qp->ttl_deadline_ns > now_ns_ ? qp->ttl_deadline_ns - now_ns_ : 0;
+      info.ttl_ms = le32(
+          static_cast<std::uint32_t>(std::min<std::uint64_t>(left / kMillisecond, UINT32_MAX - 1)));
     }
     info.answered = le32(qp->mig.answered);
     list.push_back(info);

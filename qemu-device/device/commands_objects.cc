@@ -12,12 +12,12 @@ namespace godwit::device {
 
 using resources::CompletionQueue;
 using resources::EventQueue;
-using wire::from_le;
-using wire::le32;
 using resources::MemoryRegion;
 using resources::PageListRequest;
 using resources::ProtectionDomain;
 using resources::WalkResult;
+using wire::from_le;
+using wire::le32;
 
 namespace {
 
@@ -71,10 +71,9 @@ Reply Device::walk_buffer(resources::PageMap& map, const godwit_buffer& buffer,
   request.first_offset = from_le(buffer.first_offset);
   request.length = from_le(buffer.length);
   if (request.first_offset % 64 != 0) return bad(detail + offsetof(godwit_buffer, first_offset));
-  const ListOffsets at = {detail + offsetof(godwit_buffer, list),
-                          detail + offsetof(godwit_buffer, page_count),
-                          detail + offsetof(godwit_buffer, page_shift),
-                          detail + offsetof(godwit_buffer, first_offset)};
+  const ListOffsets at = {
+      detail + offsetof(godwit_buffer, list), detail + offsetof(godwit_buffer, page_count),
+      detail + offsetof(godwit_buffer, page_shift), detail + offsetof(godwit_buffer, first_offset)};
   return walk_reply(map.walk(*this, page_budget_, request), at);
 }
 

@@ -11,11 +11,11 @@
 namespace godwit::device {
 
 using resources::CompletionQueue;
+using resources::ProtectionDomain;
+using transport::Status;
 using wire::from_le;
 using wire::le32;
 using wire::le64;
-using resources::ProtectionDomain;
-using transport::Status;
 
 namespace {
 
@@ -87,8 +87,7 @@ Reply Device::check_create_qp(const godwit_create_qp& in) {
     }
     if (in.log2_rq_stride < 5 || in.log2_rq_stride > 9) return bad(offsetof(In, log2_rq_stride));
     if (in.max_recv_sge > GODWIT_MAX_SGE ||
-        sizeof(godwit_recv_wqe) + in.max_recv_sge * sizeof(godwit_sge) >
-            1u << in.log2_rq_stride) {
+        sizeof(godwit_recv_wqe) + in.max_recv_sge * sizeof(godwit_sge) > 1u << in.log2_rq_stride) {
       return bad(offsetof(In, max_recv_sge));
     }
     rq_bytes = std::uint64_t{1} << (in.log2_rq_depth + in.log2_rq_stride);

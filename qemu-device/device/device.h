@@ -42,7 +42,7 @@ inline constexpr std::uint32_t kMacFilters = 256;
 inline constexpr std::uint32_t kMaxReservations = 4096;
 inline constexpr std::uint32_t kMaxReservationsPerCommand = 1024;
 inline constexpr std::uint32_t kNumberMask = 0xffffff;  // PDs, CQs, QPs
-inline constexpr std::uint32_t kFirstQpn = 2;  // 0 and 1 are the port's own
+inline constexpr std::uint32_t kFirstQpn = 2;           // 0 and 1 are the port's own
 inline constexpr std::uint32_t kLastQpn = 0xfffffe;
 inline constexpr std::uint32_t kMaxLog2CommandDepth = 8;
 
@@ -258,8 +258,8 @@ class Device final : public resources::Dma,
   Reply cmd_destroy_qp(const std::uint8_t* params);
   Reply check_create_qp(const godwit_create_qp& in);
   Reply check_qpn(const godwit_create_qp& in, std::uint32_t* qpn);
-  QueuePair* find_qp(std::uint32_t qpn);   // not a tombstone
-  QueuePair* packet_qp(std::uint32_t qpn); // who answers packets
+  QueuePair* find_qp(std::uint32_t qpn);    // not a tombstone
+  QueuePair* packet_qp(std::uint32_t qpn);  // who answers packets
   void unlink(QueuePair& qp);
   void leave_resources(QueuePair& qp);
   void destroy(QueuePair* qp);

@@ -82,8 +82,8 @@ Reply Device::cmd_set_eth_filter(const std::uint8_t* params) {
 // True: there is more.
 bool Device::run_transmit(unsigned descriptors) {
   if (!eth_.enabled) return false;
-  for (unsigned n = 0;
-       n < descriptors && eth_.tx_consumer != eth_.tx_producer && !wire_busy(); ++n) {
+  for (unsigned n = 0; n < descriptors && eth_.tx_consumer != eth_.tx_producer && !wire_busy();
+       ++n) {
     transmit_descriptor();
   }
   if (eth_.tx_armed && eth_.tx_unseen) {

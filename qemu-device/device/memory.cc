@@ -61,17 +61,18 @@ Fault Device::for_each_piece(QueuePair& qp, std::span<const Sge> sges, std::uint
 Fault Device::gather(Qp& qp, std::span<const Sge> sges, std::uint32_t offset,
                      std::span<std::uint8_t> to) {
   return for_each_piece(static_cast<QueuePair&>(qp), sges, offset, to.size(), 0,
-                        [&](MemoryRegion& region, std::uint64_t va, std::size_t at,
-                            std::size_t n) { return region.read(*this, va, to.data() + at, n); });
+                        [&](MemoryRegion& region, std::uint64_t va, std::size_t at, std::size_t n) {
+                          return region.read(*this, va, to.data() + at, n);
+                        });
 }
 
 Fault Device::scatter(Qp& qp, std::span<const Sge> sges, std::uint32_t offset,
                       std::span<const std::uint8_t> from) {
-  return for_each_piece(
-      static_cast<QueuePair&>(qp), sges, offset, from.size(), GODWIT_ACCESS_LOCAL_WRITE,
-      [&](MemoryRegion& region, std::uint64_t va, std::size_t at, std::size_t n) {
-        return region.write(*this, va, from.data() + at, n);
-      });
+  return for_each_piece(static_cast<QueuePair&>(qp), sges, offset, from.size(),
+                        GODWIT_ACCESS_LOCAL_WRITE,
+                        [&](MemoryRegion& region, std::uint64_t va, std::size_t at, std::size_t n) {
+                          return region.write(*this, va, from.data() + at, n);
+                        });
 }
 
 Fault Device::check_remote(Qp& base, std::uint32_t rkey, std::uint64_t va, std::uint64_t length,
@@ -122,8 +123,8 @@ Fault Device::write_remote(Qp& base, std::uint32_t rkey, std::uint64_t va,
 
 // The guest sees an atomic as one aligned 8-byte write; no other QP of this NIC comes in between,
 // for the device does one thing at a time.
-Fault Device::atomic_remote(Qp& base, std::uint32_t rkey, std::uint64_t va,
-                            transport::AtomicOp op, std::uint64_t compare_add, std::uint64_t swap,
+Fault Device::atomic_remote(Qp& base, std::uint32_t rkey, std::uint64_t va, transport::AtomicOp op,
+                            std::uint64_t compare_add, std::uint64_t swap,
                             std::uint64_t* original) {
   if (va % 8 != 0) return Fault::kInvalidRequest;
   const Fault fault = check_remote(base, rkey, va, 8, Access::kRemoteAtomic);

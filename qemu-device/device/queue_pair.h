@@ -35,8 +35,8 @@ struct QueuePair : transport::Qp {
   bool restore = false;   // created without a buffer, not resumed yet
   bool loopback = false;  // its peer's address was its own when it was saved
 
-  std::uint16_t rq_producer = 0;        // as last read from the record
-  bool sq_noted = false;                // a doorbell that run() has not seen
+  std::uint16_t rq_producer = 0;  // as last read from the record
+  bool sq_noted = false;          // a doorbell that run() has not seen
   std::uint16_t sq_noted_producer = 0;
 
   // The region used last: nearly always the next one as well.

@@ -147,8 +147,7 @@ void Device::write_control(std::uint32_t value) {
   enabled_ = enable;
 }
 
-void Device::bad_register(std::uint64_t offset, unsigned size, bool is_write,
-                          std::uint64_t value) {
+void Device::bad_register(std::uint64_t offset, unsigned size, bool is_write, std::uint64_t value) {
   if (bad_accesses_ != UINT32_MAX) ++bad_accesses_;
   trace(GODWIT_TRACE_BAD_REGISTER, offset, size, is_write ? 1 : 0, value);
 }

@@ -95,7 +95,8 @@ std::uint64_t Device::next_deadline() const {
   if (!running()) return GODWIT_NO_DEADLINE;
   const QueuePair* first = timers_.top();
   return std::min({first != nullptr ? first->deadline_ns : GODWIT_NO_DEADLINE,
-                   reservation_deadline_ns_, wire_busy() ? wire_busy_until_ns_ : GODWIT_NO_DEADLINE});
+                   reservation_deadline_ns_,
+                   wire_busy() ? wire_busy_until_ns_ : GODWIT_NO_DEADLINE});
 }
 
 }  // namespace godwit::device

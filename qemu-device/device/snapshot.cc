@@ -10,20 +10,20 @@
 #include <cstring>
 
 #include "device/device.h"
-#include "wire/endian.h"
 #include "transport/snapshot.h"
+#include "wire/endian.h"
 
 namespace godwit::device {
 
 using resources::CompletionQueue;
 using resources::EventQueue;
-using wire::le32;
 using resources::MemoryRegion;
 using resources::PageListRequest;
 using resources::PageMap;
 using resources::ProtectionDomain;
 using resources::WalkResult;
 using transport::Status;
+using wire::le32;
 
 namespace {
 
@@ -236,8 +236,8 @@ struct Device::Snapshot {
     d.cmd_sq_ &= kRingMask;
     d.cmd_cq_ &= kRingMask;
     if (d.cmd_log2_depth_ > kMaxLog2CommandDepth) return "a command ring that cannot be";
-    d.interrupts_ &= d.config_.vectors == 64 ? ~std::uint64_t{0}
-                                             : (std::uint64_t{1} << d.config_.vectors) - 1;
+    d.interrupts_ &=
+        d.config_.vectors == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << d.config_.vectors) - 1;
     if (!d.uctxs_[0].used) return "the driver's own context is missing";
     d.rebuild_gids();
     return nullptr;

@@ -11,15 +11,15 @@
 namespace godwit::device {
 
 using resources::CompletionQueue;
-using wire::from_le;
-using wire::le32;
-using wire::le64;
 using transport::Fault;
 using transport::Fetch;
 using transport::Qp;
 using transport::RecvRequest;
 using transport::SendRequest;
 using transport::WrOpcode;
+using wire::from_le;
+using wire::le32;
+using wire::le64;
 
 namespace {
 
@@ -125,8 +125,7 @@ Fetch Device::fetch_send(Qp& base, std::uint16_t index, SendRequest* request) {
   const std::size_t stride = std::size_t{1} << qp.log2_sq_stride;
   const std::uint64_t at = qp.sq_offset + (index & (qp.sq_depth() - 1)) * stride;
   std::array<std::uint8_t, GODWIT_SEND_WQE_STRIDE_MAX> bytes;
-  if (!qp.buffer.read(*this, at, bytes.data(), stride) ||
-      !decode_send(qp, bytes.data(), request)) {
+  if (!qp.buffer.read(*this, at, bytes.data(), stride) || !decode_send(qp, bytes.data(), request)) {
     trace(GODWIT_TRACE_BAD_WQE, qp.qpn, index);
     return Fetch::kBad;
   }
@@ -159,8 +158,7 @@ Fetch Device::fetch_recv(Qp& base, std::uint16_t index, RecvRequest* request) {
   godwit_recv_wqe wqe;
   if (!qp.buffer.read(*this, at, bytes.data(), stride)) return Fetch::kBad;
   std::memcpy(&wqe, bytes.data(), sizeof(wqe));
-  if (wqe.num_sge > qp.max_recv_sge ||
-      !wire::all_zero(wqe.reserved_8, sizeof(wqe.reserved_8)) ||
+  if (wqe.num_sge > qp.max_recv_sge || !wire::all_zero(wqe.reserved_8, sizeof(wqe.reserved_8)) ||
       !decode_sges(bytes.data() + sizeof(wqe), wqe.num_sge, request->sge.data(),
                    &request->length)) {
     trace(GODWIT_TRACE_BAD_WQE, qp.qpn, index);

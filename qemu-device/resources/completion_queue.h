@@ -27,16 +27,16 @@ struct CompletionQueue {
   bool loaded = false;
   PageMap buffer;
 
-  std::uint32_t producer = 0;      // free running
-  std::uint32_t consumer = 0;      // as last seen, 24 bits
-  std::uint32_t solicited = 0;     // one past the last entry that was solicited or in error
-  std::uint32_t told = 0;          // one past the last entry that an event was for; at most a depth behind
+  std::uint32_t producer = 0;   // free running
+  std::uint32_t consumer = 0;   // as last seen, 24 bits
+  std::uint32_t solicited = 0;  // one past the last entry that was solicited or in error
+  std::uint32_t told = 0;  // one past the last entry that an event was for; at most a depth behind
   std::uint8_t armed = GODWIT_CQ_NOT_ARMED;
-  bool event_pending = false;      // COMP not yet in the EQ
-  bool error_pending = false;      // CQ_ERROR not yet in the EQ
-  bool failed = false;             // overflow or not writable
-  bool qps_pending = false;        // its QPs are still to be put into Error
-  bool listed = false;             // in the device's list of queues with something pending
+  bool event_pending = false;  // COMP not yet in the EQ
+  bool error_pending = false;  // CQ_ERROR not yet in the EQ
+  bool failed = false;         // overflow or not writable
+  bool qps_pending = false;    // its QPs are still to be put into Error
+  bool listed = false;         // in the device's list of queues with something pending
 
   bool attached() const { return !buffer.empty(); }
 

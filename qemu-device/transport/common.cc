@@ -10,7 +10,8 @@ namespace godwit::transport {
 
 // ::ffff:a.b.c.d
 bool is_ipv4(const wire::Gid& gid) {
-  static constexpr std::array<std::uint8_t, 12> kPrefix = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+  static constexpr std::array<std::uint8_t, 12> kPrefix = {0, 0, 0, 0, 0,    0,
+                                                           0, 0, 0, 0, 0xff, 0xff};
   return std::equal(kPrefix.begin(), kPrefix.end(), gid.begin());
 }
 

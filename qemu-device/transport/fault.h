@@ -13,21 +13,21 @@ namespace godwit::transport {
 enum class Fault : std::uint8_t {
   kNone = 0,
   // requester, local
-  kLocalQpOperation,   // malformed WQE, opcode not possible on this QP
-  kLocalLength,        // message too long; receive buffer too short
-  kLocalProtection,    // L_Key, bounds, rights of an SGE
-  kLocalDma,           // guest memory not reachable
+  kLocalQpOperation,  // malformed WQE, opcode not possible on this QP
+  kLocalLength,       // message too long; receive buffer too short
+  kLocalProtection,   // L_Key, bounds, rights of an SGE
+  kLocalDma,          // guest memory not reachable
   // requester, by the peer's NAK or silence
   kRemoteInvalidRequest,
   kRemoteAccess,
   kRemoteOperational,
   kRetryExceeded,
   kRnrRetryExceeded,
-  kPauseLimit,         // completes as retry exceeded
+  kPauseLimit,  // completes as retry exceeded
   kBadResponse,
   // responder
-  kInvalidRequest,     // answered with NAK invalid request
-  kRemoteAccessDenied, // answered with NAK remote access error
+  kInvalidRequest,      // answered with NAK invalid request
+  kRemoteAccessDenied,  // answered with NAK remote access error
   kResponderOperational,
   kReceiveTooShort,    // recv completes with local length error, NAK invalid request
   kReceiveProtection,  // recv SGE: local protection error, NAK remote operational error

@@ -64,7 +64,8 @@ void send_resume(const Context& c) {
   }
 }
 
-// To the new address, which the AV has already. Of a REDIRECT too: as if its RESUME had come itself.
+// To the new address, which the AV has already. Of a REDIRECT too: as if its RESUME had come
+// itself.
 void send_resume_ack(const Context& c, const wire::MigEth& mig, std::uint32_t initial_psn) {
   Qp& qp = c.qp;
   TokenInput input;
@@ -151,12 +152,12 @@ bool peer_token_good(const Context& c, const wire::MigEth& mig, const wire::Redi
 // Somewhere a packet can be sent to. A MAC of zero would have to be resolved: not in this version.
 bool can_be_reached(const Qp& qp, const wire::Redirect& place) {
   constexpr std::uint8_t kGroup = 1;
-  const bool no_mac = std::all_of(place.mac.begin(), place.mac.end(), [](auto b) { return b == 0; });
+  const bool no_mac =
+      std::all_of(place.mac.begin(), place.mac.end(), [](auto b) { return b == 0; });
   const std::size_t from = qp.own_ipv4 ? 12 : 0;
   const bool no_gid =
       std::all_of(place.gid.begin() + from, place.gid.end(), [](auto b) { return b == 0; });
-  const bool multicast =
-      qp.own_ipv4 ? place.gid[12] >= 224 : place.gid[0] == 0xff;
+  const bool multicast = qp.own_ipv4 ? place.gid[12] >= 224 : place.gid[0] == 0xff;
   return is_ipv4(place.gid) == qp.own_ipv4 && !no_mac && (place.mac[0] & kGroup) == 0 && !no_gid &&
          !multicast;
 }
@@ -422,8 +423,7 @@ void unstop(Qp& qp, Ports& ports, std::uint64_t now_ns) {
   ports.queues.event(qp, QpEvent::kStatusChanged);
 }
 
-ResumeResult resume(Qp& qp, Ports& ports, std::uint64_t now_ns, std::uint32_t attempt,
-                    bool local) {
+ResumeResult resume(Qp& qp, Ports& ports, std::uint64_t now_ns, std::uint32_t attempt, bool local) {
   Context c{qp, ports, now_ns};
   if (!qp.mig.stopped || !qp.mig.loaded) return ResumeResult::kBadState;
   if (attempt == 0 || attempt <= qp.mig.last_attempt) return ResumeResult::kBadAttempt;
@@ -442,10 +442,9 @@ ResumeResult resume(Qp& qp, Ports& ports, std::uint64_t now_ns, std::uint32_t at
   qp.mig.resuming = true;
   qp.mig.resume_epoch = qp.mig.own_epoch;
   qp.req.ack_deadline = kOff;
-  qp.mig.resume_interval =
-      qp.attr.timeout == 0
-          ? kResumeFirst
-          : std::clamp(std::uint64_t{4096} << qp.attr.timeout, 4 * kMillisecond, kResumeFirst);
+  qp.mig.resume_interval = qp.attr.timeout == 0 ? kResumeFirst
+                                                : std::clamp(std::uint64_t{4096} << qp.attr.timeout,
+                                                             4 * kMillisecond, kResumeFirst);
   send_resume(c);
   qp.mig.resume_deadline = now_ns + qp.mig.resume_interval;
   ports.queues.event(qp, QpEvent::kStatusChanged);

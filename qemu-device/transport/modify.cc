@@ -19,8 +19,8 @@ constexpr std::uint32_t kToRts = GODWIT_QP_ATTR_TIMEOUT | GODWIT_QP_ATTR_RETRY_C
                                  GODWIT_QP_ATTR_MAX_RD_ATOMIC;
 constexpr std::uint32_t kInSqd = GODWIT_QP_ATTR_AV | GODWIT_QP_ATTR_TIMEOUT |
                                  GODWIT_QP_ATTR_RETRY_CNT | GODWIT_QP_ATTR_RNR_RETRY |
-                                 GODWIT_QP_ATTR_MAX_RD_ATOMIC |
-                                 GODWIT_QP_ATTR_MAX_DEST_RD_ATOMIC | kPkey | kAccess | kRnrTimer;
+                                 GODWIT_QP_ATTR_MAX_RD_ATOMIC | GODWIT_QP_ATTR_MAX_DEST_RD_ATOMIC |
+                                 kPkey | kAccess | kRnrTimer;
 constexpr std::uint32_t kAlways = GODWIT_QP_ATTR_STATUS | GODWIT_QP_ATTR_CUR_STATUS;
 
 struct Transition {
@@ -57,8 +57,7 @@ bool values_good(const Ports& ports, const QpAttributes& a, std::uint32_t mask) 
   if (has(GODWIT_QP_ATTR_MAX_RD_ATOMIC) && a.max_rd_atomic > ports.config.max_rd_atomic) {
     return false;
   }
-  if (has(GODWIT_QP_ATTR_MAX_DEST_RD_ATOMIC) &&
-      a.max_dest_rd_atomic > ports.config.max_rd_atomic) {
+  if (has(GODWIT_QP_ATTR_MAX_DEST_RD_ATOMIC) && a.max_dest_rd_atomic > ports.config.max_rd_atomic) {
     return false;
   }
   if (has(GODWIT_QP_ATTR_DEST_QPN) && a.dest_qpn > 0xffffff) return false;
@@ -145,8 +144,7 @@ ModifyResult modify_qp(Qp& qp, Ports& ports, std::uint64_t now_ns, const QpAttri
   }
   for (const Transition& t : kTransitions) {
     if (t.from != from || t.to != to) continue;
-    if ((mask & t.required) != t.required ||
-        (mask & ~(t.required | t.optional | kAlways)) != 0 ||
+    if ((mask & t.required) != t.required || (mask & ~(t.required | t.optional | kAlways)) != 0 ||
         !values_good(ports, attributes, mask)) {
       return ModifyResult::kBadParameter;
     }

@@ -45,8 +45,8 @@ struct SendRequest {
   bool fence = false;
   bool inline_data = false;
   std::uint8_t sge_count = 0;
-  std::uint32_t length = 0;         // bytes of the message; 8 for atomics
-  std::uint32_t immediate_be = 0;   // network order, as it goes on the wire
+  std::uint32_t length = 0;        // bytes of the message; 8 for atomics
+  std::uint32_t immediate_be = 0;  // network order, as it goes on the wire
   std::uint64_t remote_addr = 0;
   std::uint32_t rkey = 0;
   std::uint64_t compare_add = 0;

@@ -86,10 +86,10 @@ struct Requester {
   std::uint32_t ssn = 0;
   std::uint8_t retries_left = 0;
   std::uint8_t rnr_retries_left = 0;
-  bool drained = false;         // SQD: all is acknowledged, event given
-  bool flushing = false;        // Error: the failed WQE is complete
-  bool recovering = false;      // gone back for a gap; no second time before progress
-  Fault error = Fault::kNone;   // of the first failed WQE
+  bool drained = false;        // SQD: all is acknowledged, event given
+  bool flushing = false;       // Error: the failed WQE is complete
+  bool recovering = false;     // gone back for a gap; no second time before progress
+  Fault error = Fault::kNone;  // of the first failed WQE
   std::uint64_t ack_deadline = kOff;
   std::uint64_t rnr_deadline = kOff;
 
@@ -137,9 +137,9 @@ struct Responder {
 
   // Goes out when all responses before it have.
   Answer answer = Answer::kNone;
-  std::uint8_t syndrome = 0;     // kRnr, kNak
-  wire::Psn answer_psn = 0;      // kRnr, kNak
-  Fault fatal = Fault::kNone;    // Error follows the NAK
+  std::uint8_t syndrome = 0;   // kRnr, kNak
+  wire::Psn answer_psn = 0;    // kRnr, kNak
+  Fault fatal = Fault::kNone;  // Error follows the NAK
 
   std::array<Slot, kMaxSlots> slots{};  // ring
   std::uint32_t slot_head = 0;
@@ -192,7 +192,7 @@ struct QpStatistics {
 
 struct Qp {
   std::uint32_t qpn = 0;
-  std::uint8_t type = 0;           // GODWIT_QP_TYPE_*
+  std::uint8_t type = 0;  // GODWIT_QP_TYPE_*
   std::uint8_t log2_sq_depth = 0;
   std::uint8_t log2_rq_depth = 0;  // GODWIT_NO_RQ: none
   QpAttributes attr;

@@ -133,8 +133,7 @@ bool acknowledge_before(const Context& c, wire::Psn psn) {
     if (req.inflight_count == 0) {
       // After a restore: what was sent before it is learnt again.
       scratch.valid = false;
-      const Fault fault =
-          posted(req, 0) ? learn(c, 0, &scratch) : Fault::kBadResponse;
+      const Fault fault = posted(req, 0) ? learn(c, 0, &scratch) : Fault::kBadResponse;
       if (fault != Fault::kNone) {
         enter_error(c.qp, c.ports, c.now, fault);
         return true;
@@ -191,8 +190,9 @@ void implied_nak(const Context& c) {
 std::uint64_t rnr_delay(std::uint8_t code) {
   // IBTA table 46, in units of 10 us.
   static constexpr std::array<std::uint32_t, 32> kDelay = {
-      65536, 1,   2,   3,   4,    6,    8,    12,   16,   24,   32,    48,    64,    96,    128,  192,
-      256,   384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192,  12288, 16384, 24576, 32768, 49152};
+      65536, 1,    2,    3,    4,    6,     8,     12,    16,    24,   32,
+      48,    64,   96,   128,  192,  256,   384,   512,   768,   1024, 1536,
+      2048,  3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768, 49152};
   return std::uint64_t{kDelay[code & 31]} * 10'000;
 }
 
@@ -370,8 +370,8 @@ Fault send_one(const Context& c, const SendRequest& r, const Inflight& w, bool p
     if (r.inline_data) {
       std::memcpy(frame.payload().data(), r.inline_bytes.data() + offset, bytes);
     } else {
-      const Fault fault = c.ports.memory.gather(qp, {r.sge.data(), r.sge_count}, offset,
-                                                frame.payload());
+      const Fault fault =
+          c.ports.memory.gather(qp, {r.sge.data(), r.sge_count}, offset, frame.payload());
       if (fault != Fault::kNone) return fault;
     }
   }
@@ -545,8 +545,8 @@ void enter_error(Qp& qp, Ports& ports, std::uint64_t now_ns, Fault fault) {
   if (fault == Fault::kCqOverflow) {
     ports.queues.event(qp, QpEvent::kFatal);
   } else if (of_responder) {
-    ports.queues.event(qp, fault == Fault::kRemoteAccessDenied ? QpEvent::kAccessError
-                                                               : QpEvent::kRequestError);
+    ports.queues.event(
+        qp, fault == Fault::kRemoteAccessDenied ? QpEvent::kAccessError : QpEvent::kRequestError);
   } else if (!local && sender) {
     req.error = fault;  // completes the oldest WQE, at the first step of the flush
   }

@@ -142,9 +142,9 @@ void on_send(const Context& c, const wire::Packet& packet) {
     fail_receive(c, Fault::kReceiveTooShort);
     return;
   }
-  const Fault fault = c.ports.memory.scatter(
-      qp, {resp.recv.sge.data(), resp.recv.sge_count},
-      static_cast<std::uint32_t>(resp.message_placed), packet.payload);
+  const Fault fault =
+      c.ports.memory.scatter(qp, {resp.recv.sge.data(), resp.recv.sge_count},
+                             static_cast<std::uint32_t>(resp.message_placed), packet.payload);
   if (fault != Fault::kNone) {
     fail_receive(c, Fault::kReceiveProtection);
     return;
@@ -271,10 +271,9 @@ void on_atomic(const Context& c, const wire::Packet& packet) {
   }
   const bool swap = h.opcode == wire::kCompareSwap;
   std::uint64_t original = 0;
-  if (c.ports.memory.atomic_remote(qp, h.rkey, h.va,
-                                   swap ? AtomicOp::kCompareSwap : AtomicOp::kFetchAdd,
-                                   swap ? h.compare : h.swap_add, h.swap_add,
-                                   &original) != Fault::kNone) {
+  if (c.ports.memory.atomic_remote(
+          qp, h.rkey, h.va, swap ? AtomicOp::kCompareSwap : AtomicOp::kFetchAdd,
+          swap ? h.compare : h.swap_add, h.swap_add, &original) != Fault::kNone) {
     --qp.resp.slot_count;
     refuse(c, Fault::kRemoteAccessDenied);
     return;
@@ -371,12 +370,12 @@ void send_answer(const Context& c) {
   Qp& qp = c.qp;
   Responder& resp = qp.resp;
   const bool ack = resp.answer == Answer::kAck;
-  wire::Headers h = headers(c, wire::kAcknowledge,
-                            ack ? (resp.expected - 1) & wire::kPsnMask : resp.answer_psn);
+  wire::Headers h =
+      headers(c, wire::kAcknowledge, ack ? (resp.expected - 1) & wire::kPsnMask : resp.answer_psn);
   h.aeth = {ack ? wire::kSyndromeAck : resp.syndrome, resp.msn};
-  c.count(ack ? GODWIT_COUNTER_RC_ACKS_SENT
-              : resp.answer == Answer::kRnr ? GODWIT_COUNTER_RC_RNR_NAKS_SENT
-                                            : GODWIT_COUNTER_RC_NAKS_SENT);
+  c.count(ack                           ? GODWIT_COUNTER_RC_ACKS_SENT
+          : resp.answer == Answer::kRnr ? GODWIT_COUNTER_RC_RNR_NAKS_SENT
+                                        : GODWIT_COUNTER_RC_NAKS_SENT);
   resp.answer = Answer::kNone;
   wire::FrameBuilder frame(path_to_peer(c), h, 0);
   transmit(c, frame, 0);

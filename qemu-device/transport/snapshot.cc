@@ -74,9 +74,9 @@ void save_requester(const Qp& qp, std::uint64_t now, godwit_qp_state* s) {
   s->credits = le32(0xffffffff);
   s->retries_left = req.retries_left;
   s->rnr_retries_left = req.rnr_retries_left;
-  s->requester_flags =
-      static_cast<std::uint8_t>((req.rnr_deadline != kOff ? GODWIT_QP_STATE_REQUESTER_RNR_WAIT : 0) |
-                                (req.drained ? GODWIT_QP_STATE_REQUESTER_DRAINED : 0));
+  s->requester_flags = static_cast<std::uint8_t>(
+      (req.rnr_deadline != kOff ? GODWIT_QP_STATE_REQUESTER_RNR_WAIT : 0) |
+      (req.drained ? GODWIT_QP_STATE_REQUESTER_DRAINED : 0));
   s->error_cause = static_cast<std::uint8_t>(req.error);
   s->ack_timer_ns = le64(left_of(req.ack_deadline, now));
   s->rnr_timer_ns = le64(left_of(req.rnr_deadline, now));
@@ -128,7 +128,8 @@ void save_migration(const Qp& qp, godwit_qp_state* s) {
   s->initial_sq_psn = le32(qp.attr.sq_psn);
   s->initial_rq_psn = le32(qp.attr.rq_psn);
   s->peer_extended = qp.mig.peer_extended ? 1 : 0;
-  s->entered = static_cast<std::uint8_t>((qp.mig.entered_rtr ? 1 : 0) | (qp.mig.entered_rts ? 2 : 0));
+  s->entered =
+      static_cast<std::uint8_t>((qp.mig.entered_rtr ? 1 : 0) | (qp.mig.entered_rts ? 2 : 0));
   s->place_count = static_cast<std::uint8_t>(qp.mig.place_count);
   s->last_attempt = 0;
   s->resume_epoch = le32(qp.mig.resume_epoch);
@@ -165,8 +166,7 @@ const char* load_requester(Qp& qp, std::uint64_t now, const godwit_qp_state& s) 
   req.producer = static_cast<std::uint16_t>(from_le(s.sq_producer));
   const auto posted = static_cast<std::uint16_t>(req.producer - req.consumer);
   if (posted > 1U << qp.log2_sq_depth) return "more send WQEs than the queue holds";
-  if (!is_psn(s.sq_first_psn) || !is_psn(s.una_psn) || !is_psn(s.next_psn) ||
-      !is_psn(s.high_psn)) {
+  if (!is_psn(s.sq_first_psn) || !is_psn(s.una_psn) || !is_psn(s.next_psn) || !is_psn(s.high_psn)) {
     return "PSN out of range";
   }
   req.first_psn = from_le(s.sq_first_psn);
@@ -216,8 +216,9 @@ const char* load_responder(Qp& qp, const godwit_qp_state& s) {
   resp.message_opcode = s.message_opcode;
   if (resp.message_opcode != 0xff) {
     const wire::OpcodeInfo& info = wire::kOpcodes[resp.message_opcode];
-    const bool open = (info.message == wire::Message::kSend || info.message == wire::Message::kWrite) &&
-                      info.role == wire::Role::kRequest && !info.last;
+    const bool open =
+        (info.message == wire::Message::kSend || info.message == wire::Message::kWrite) &&
+        info.role == wire::Role::kRequest && !info.last;
     if (!open) return "message opcode out of range";
   }
   resp.nak_sent = (s.responder_flags & GODWIT_QP_STATE_RESPONDER_NAK_SENT) != 0;
@@ -255,9 +256,8 @@ const char* load_responder(Qp& qp, const godwit_qp_state& s) {
     const bool atomic = slot.opcode == wire::kCompareSwap || slot.opcode == wire::kFetchAdd;
     const auto length = static_cast<std::uint32_t>(slot.length);
     if ((!read && !atomic) || slot.length > GODWIT_MAX_MESSAGE ||
-        slot.packets != (atomic ? 1 : qp.packets(length)) ||
-        slot.first_psn > wire::kPsnMask || slot.next_psn > wire::kPsnMask ||
-        slot.msn > wire::kPsnMask ||
+        slot.packets != (atomic ? 1 : qp.packets(length)) || slot.first_psn > wire::kPsnMask ||
+        slot.next_psn > wire::kPsnMask || slot.msn > wire::kPsnMask ||
         (slot.in_progress && psn_distance(slot.next_psn, slot.first_psn) >= slot.packets)) {
       return "READ or atomic out of range";
     }

@@ -22,7 +22,7 @@ enum class TokenType : std::uint8_t { kResume = 1, kResumeAck = 2 };
 
 struct TokenInput {
   TokenType type = TokenType::kResume;
-  std::uint8_t flags = 0;         // of the RESUME
+  std::uint8_t flags = 0;  // of the RESUME
   std::uint32_t mover_qpn = 0;
   std::uint32_t peer_qpn = 0;
   std::uint32_t initial_psn = 0;  // mover's send PSN, or its receive PSN with flag RTR

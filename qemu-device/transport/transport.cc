@@ -26,8 +26,7 @@ void on_packet(Qp& qp, Ports& ports, std::uint64_t now_ns, const wire::Packet& p
   }
   // The path, but for RESUME, which says what the path shall be.
   const bool extension = packet.info().role == wire::Role::kExtension;
-  if (packet.path.dgid != qp.own.gid ||
-      (!extension && packet.path.sgid != qp.attr.dgid)) {
+  if (packet.path.dgid != qp.own.gid || (!extension && packet.path.sgid != qp.attr.dgid)) {
     c.count(GODWIT_COUNTER_RX_BAD_ADDRESS);
     return;
   }

@@ -47,8 +47,8 @@ enum class StopResult : std::uint8_t { kOk, kFlushFirst, kTooManyPlaces };
 void unstop(Qp& qp, Ports& ports, std::uint64_t now_ns);
 enum class ResumeResult : std::uint8_t { kOk, kBadState, kBadAttempt, kEpochExhausted };
 // `local`: both ends are in one image; starts without RESUME.
-[[nodiscard]] ResumeResult resume(Qp& qp, Ports& ports, std::uint64_t now_ns,
-                                  std::uint32_t attempt, bool local);
+[[nodiscard]] ResumeResult resume(Qp& qp, Ports& ports, std::uint64_t now_ns, std::uint32_t attempt,
+                                  bool local);
 // Forgets queues and memory; from now on only NAK_STOPPED is answered.
 void make_tombstone(Qp& qp);
 

@@ -65,7 +65,8 @@ constexpr std::array<OpcodeInfo, 256> make_opcodes() {
   std::array<OpcodeInfo, 256> t{};
   const Role q = Role::kRequest;
   const Role s = Role::kResponse;
-  //                 role message          first  last   reth   atomic aeth   atmack imm    mig    payload
+  //                 role message          first  last   reth   atomic aeth   atmack imm    mig
+  //                 payload
   t[kSendFirst] = {q, Message::kSend, true, false, false, false, false, false, false, false, true};
   t[kSendMiddle] = {q,     Message::kSend, false, false, false, false,
                     false, false,          false, false, true};
@@ -91,15 +92,15 @@ constexpr std::array<OpcodeInfo, 256> make_opcodes() {
   t[kReadResponseOnly] = {s,    Message::kRead, true,  true,  false, false,
                           true, false,          false, false, true};
   t[kAcknowledge] = {s, Message::kAck, true, true, false, false, true, false, false, false, false};
-  t[kAtomicAcknowledge] = {s,    Message::kAtomic, true,  true,  false, false,
-                           true, true,             false, false, false};
-  t[kCompareSwap] = {q,     Message::kAtomic, true,  true,  false, true,
-                     false, false,            false, false, false};
+  t[kAtomicAcknowledge] = {
+      s, Message::kAtomic, true, true, false, false, true, true, false, false, false};
+  t[kCompareSwap] = {q,    Message::kAtomic, true, true, false, true, false, false, false, false,
+                     false};
   t[kFetchAdd] = {q, Message::kAtomic, true, true, false, true, false, false, false, false, false};
-  t[kResumeAck] = {Role::kExtension, Message::kNone, true,  true, false, false, true, false,
-                   false,            true,           false};
-  t[kResume] = {Role::kExtension, Message::kNone, true,  true, false, false, true, false,
-                false,            true,           false};
+  t[kResumeAck] = {
+      Role::kExtension, Message::kNone, true, true, false, false, true, false, false, true, false};
+  t[kResume] = {
+      Role::kExtension, Message::kNone, true, true, false, false, true, false, false, true, false};
   return t;
 }
 }  // namespace detail

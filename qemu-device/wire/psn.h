@@ -18,9 +18,7 @@ inline constexpr std::uint32_t kPsnWindow = 0x800000;  // half of the circle
 // How far `a` is beyond `b`, going forward.
 [[nodiscard]] constexpr std::uint32_t psn_distance(Psn a, Psn b) { return (a - b) & kPsnMask; }
 
-[[nodiscard]] constexpr bool psn_before(Psn a, Psn b) {
-  return psn_distance(a, b) >= kPsnWindow;
-}
+[[nodiscard]] constexpr bool psn_before(Psn a, Psn b) { return psn_distance(a, b) >= kPsnWindow; }
 
 // from <= psn < to, on the circle.
 [[nodiscard]] constexpr bool psn_in(Psn psn, Psn from, Psn to) {

@@ -238,7 +238,8 @@ godwit_ureq_create_cq good_cq(void* memory);
 godwit_ureq_create_qp good_qp(void* memory);
 
 template <typename In, typename Out>
-int simple_call(const Target& t, std::uint16_t object, std::uint16_t method, const In& in, Out* out) {
+int simple_call(const Target& t, std::uint16_t object, std::uint16_t method, const In& in,
+                Out* out) {
   Ioctl call(object, method);
   call.in(GODWIT_ATTR_IN, &in, sizeof(in));
   if (out) call.add(GODWIT_ATTR_OUT, sizeof(*out), reinterpret_cast<std::uintptr_t>(out));
@@ -317,7 +318,8 @@ const Privileged kPrivileged[] = {
      }},
     {"CR_EVENT, a note", GODWIT_OBJECT_CR, GODWIT_METHOD_CR_EVENT,
      [](Target& t) {
-       const godwit_event_in note = {.what = GODWIT_EVENT_NOTE | GODWIT_EVENT_COMP, .event_type = 0};
+       const godwit_event_in note = {.what = GODWIT_EVENT_NOTE | GODWIT_EVENT_COMP,
+                                     .event_type = 0};
        return cr::event(t.fd, GODWIT_RECORD_CQ, t.cq, note);
      }},
     {"CR_IDENTIFY", GODWIT_OBJECT_CR, GODWIT_METHOD_CR_IDENTIFY,
@@ -854,8 +856,8 @@ void restorer() {
 
 std::uint64_t port_counter(const Port& port, const char* name) {
   usleep(100'000);  // the core keeps counters for a while
-  std::ifstream in(std::string("/sys/class/infiniband/") + ibv_get_device_name(port.context->device) +
-                   "/ports/1/hw_counters/" + name);
+  std::ifstream in(std::string("/sys/class/infiniband/") +
+                   ibv_get_device_name(port.context->device) + "/ports/1/hw_counters/" + name);
   std::uint64_t value = 0;
   if (!(in >> value)) die("no counter %s", name);
   return value;
@@ -888,10 +890,9 @@ void expect_no_handles(int fd, const Target& theirs) {
     }
     return call.run(fd);
   };
-  const std::pair<std::uint64_t, std::uint32_t> all[] = {
-      {IB_USER_VERBS_CMD_DESTROY_QP, theirs.qp},
-      {IB_USER_VERBS_CMD_DESTROY_CQ, theirs.cq},
-      {IB_USER_VERBS_CMD_DEALLOC_PD, theirs.pd}};
+  const std::pair<std::uint64_t, std::uint32_t> all[] = {{IB_USER_VERBS_CMD_DESTROY_QP, theirs.qp},
+                                                         {IB_USER_VERBS_CMD_DESTROY_CQ, theirs.cq},
+                                                         {IB_USER_VERBS_CMD_DEALLOC_PD, theirs.pd}};
   for (const auto& [command, handle] : all) {
     const int ret = destroy(command, handle);
     check(ret == -ENOENT, "command %u with another context's handle gives %d",
@@ -933,7 +934,8 @@ void expect_no_keys(std::uint32_t their_key, std::uint64_t their_address) {
     Objects o = make_objects();
     connect(o.a, o.port, o.b->qp_num);
     connect(o.b, o.port, o.a->qp_num);
-    ibv_sge sge = {.addr = reinterpret_cast<std::uintptr_t>(o.memory), .length = 64, .lkey = o.mr->lkey};
+    ibv_sge sge = {
+        .addr = reinterpret_cast<std::uintptr_t>(o.memory), .length = 64, .lkey = o.mr->lkey};
     ibv_send_wr wr = {}, *bad = nullptr;
     wr.sg_list = &sge;
     wr.num_sge = 1;

@@ -79,7 +79,8 @@ class End {
     ibv_wc wc;
     while (ibv_poll_cq(cq_, 1, &wc) == 1) {
       if (wc.status != IBV_WC_SUCCESS || wc.opcode != IBV_WC_RECV || wc.byte_len != kPart ||
-          check_pattern(memory_ + kMessages + wc.wr_id * kPart, kPart, kSendSeed + received_) >= 0) {
+          check_pattern(memory_ + kMessages + wc.wr_id * kPart, kPart, kSendSeed + received_) >=
+              0) {
         std::printf("message %u: %s, %u bytes, or not what was to come\n", received_,
                     ibv_wc_status_str(wc.status), wc.byte_len);
         good_ = false;
@@ -334,12 +335,9 @@ constexpr const char* kHelp =
 
 Options parse(int argc, char** argv) {
   Options options;
-  const option longs[] = {{"timeout", 1, nullptr, 't'},
-                          {"retry", 1, nullptr, 'r'},
-                          {"port", 1, nullptr, 'p'},
-                          {"fork", 0, nullptr, 'f'},
-                          {"help", 0, nullptr, 'h'},
-                          {nullptr, 0, nullptr, 0}};
+  const option longs[] = {{"timeout", 1, nullptr, 't'}, {"retry", 1, nullptr, 'r'},
+                          {"port", 1, nullptr, 'p'},    {"fork", 0, nullptr, 'f'},
+                          {"help", 0, nullptr, 'h'},    {nullptr, 0, nullptr, 0}};
   opterr = 0;
   for (int c; (c = getopt_long(argc, argv, "h", longs, nullptr)) != -1;) {
     switch (c) {

@@ -1039,13 +1039,14 @@ constexpr const char* kHelp =
 
 Options parse(int argc, char** argv) {
   Options options;
-  const option longs[] = {
-      {"qps", 1, nullptr, 'q'},    {"duration", 1, nullptr, 'D'},    {"size", 1, nullptr, 's'},
-      {"window", 1, nullptr, 'w'}, {"seed", 1, nullptr, 'S'},        {"timeout", 1, nullptr, 't'},
-      {"events", 0, nullptr, 'e'}, {"stall-limit", 1, nullptr, 'l'}, {"mtu", 1, nullptr, 'm'},
-      {"pause", 1, nullptr, 'P'},
-      {"port", 1, nullptr, 'p'},   {"device", 1, nullptr, 'd'},      {"gid-index", 1, nullptr, 'g'},
-      {"json", 1, nullptr, 'j'},   {"help", 0, nullptr, 'h'},        {nullptr, 0, nullptr, 0}};
+  const option longs[] = {{"qps", 1, nullptr, 'q'},       {"duration", 1, nullptr, 'D'},
+                          {"size", 1, nullptr, 's'},      {"window", 1, nullptr, 'w'},
+                          {"seed", 1, nullptr, 'S'},      {"timeout", 1, nullptr, 't'},
+                          {"events", 0, nullptr, 'e'},    {"stall-limit", 1, nullptr, 'l'},
+                          {"mtu", 1, nullptr, 'm'},       {"pause", 1, nullptr, 'P'},
+                          {"port", 1, nullptr, 'p'},      {"device", 1, nullptr, 'd'},
+                          {"gid-index", 1, nullptr, 'g'}, {"json", 1, nullptr, 'j'},
+                          {"help", 0, nullptr, 'h'},      {nullptr, 0, nullptr, 0}};
   opterr = 0;
   for (int c; (c = getopt_long(argc, argv, "h", longs, nullptr)) != -1;) {
     switch (c) {

@@ -109,7 +109,8 @@ double measure(const Lab& lab, const Perftest& test, const Side& side, int port)
 
 Json run_perftests(const Lab& lab, const Options& options) {
   const SoftRoce rxe[] = {soft_roce_on(lab, guest_name(1)), soft_roce_on(lab, guest_name(2))};
-  const Side sides[] = {{"Godwit", "godwit0", guest_ip(2)}, {"Soft-RoCE", rxe[1].device, rxe[1].ip}};
+  const Side sides[] = {{"Godwit", "godwit0", guest_ip(2)},
+                        {"Soft-RoCE", rxe[1].device, rxe[1].ip}};
   std::map<std::pair<std::size_t, std::size_t>, std::vector<double>> seen;
   int port = 20000;
   for (int round = 1; round <= options.rounds; ++round) {

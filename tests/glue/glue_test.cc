@@ -58,12 +58,13 @@ void ring_doorbell(Qtest& q, std::uint16_t id = 0x77) {
   q.write(register_at(GODWIT_REG_CMD_DOORBELL), 1, 4);
 }
 
-bool completed(Qtest& q) { return soon([&] { return q.read(kCompletions + 63, 1) == 1; }); }
+bool completed(Qtest& q) {
+  return soon([&] { return q.read(kCompletions + 63, 1) == 1; });
+}
 
 bool fatal(Qtest& q) {
-  return soon([&] {
-    return (q.read(register_at(GODWIT_REG_STATUS), 4) & GODWIT_STATUS_FATAL_MASK) != 0;
-  });
+  return soon(
+      [&] { return (q.read(register_at(GODWIT_REG_STATUS), 4) & GODWIT_STATUS_FATAL_MASK) != 0; });
 }
 
 TEST(Pci, IdentityAndCapabilities) {
@@ -255,8 +256,8 @@ TEST(Monitor, CountersOverQmp) {
 }
 
 TEST(Monitor, PlugIntoARunningMachine) {
-  Qtest q({"-device", "pcie-root-port,id=slot1,chassis=1,addr=5", "-netdev",
-           "hubport,id=n1,hubid=0"});
+  Qtest q(
+      {"-device", "pcie-root-port,id=slot1,chassis=1,addr=5", "-netdev", "hubport,id=n1,hubid=0"});
   const std::string add =
       "{\"execute\":\"device_add\",\"arguments\":{\"driver\":\"godwit\",\"id\":\"second\","
       "\"bus\":\"slot1\",\"netdev\":\"n1\"";
@@ -333,7 +334,8 @@ TEST(Monitor, UnplugWhileTheNetdevHasFramesOfIt) {
 class PortTest : public testing::Test {
  protected:
   PortTest()
-      : fd_(memfd_create("segment", 0)), wakes_{eventfd(0, EFD_NONBLOCK), eventfd(0, EFD_NONBLOCK)} {
+      : fd_(memfd_create("segment", 0)),
+        wakes_{eventfd(0, EFD_NONBLOCK), eventfd(0, EFD_NONBLOCK)} {
     if (ftruncate(fd_, static_cast<off_t>(godwit_segment_size())) != 0) std::abort();
     memory_ = mmap(nullptr, godwit_segment_size(), PROT_READ | PROT_WRITE, MAP_SHARED, fd_, 0);
     godwit_segment_init(memory_);
@@ -354,8 +356,7 @@ class PortTest : public testing::Test {
   bool send() {
     const std::vector<std::uint8_t> frame(1500, 0xff);
     bool wake = false;
-    const auto sent =
-        godwit_segment_send(memory_, 1, 0, frame.data(), frame.size(), false, &wake);
+    const auto sent = godwit_segment_send(memory_, 1, 0, frame.data(), frame.size(), false, &wake);
     const std::uint64_t one = 1;
     if (wake && write(wakes_[0], &one, sizeof(one)) != sizeof(one)) std::abort();
     return sent == GODWIT_SEGMENT_SENT;

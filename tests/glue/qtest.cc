@@ -29,10 +29,14 @@ std::string hex(std::uint64_t value) {
 
 const char* letter(unsigned size) {
   switch (size) {
-    case 1: return "b";
-    case 2: return "w";
-    case 4: return "l";
-    default: return "q";
+    case 1:
+      return "b";
+    case 2:
+      return "w";
+    case 4:
+      return "l";
+    default:
+      return "q";
   }
 }
 
@@ -52,13 +56,30 @@ Qtest::Qtest(const std::vector<std::string>& more) {
       socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, qmp) != 0) {
     throw std::runtime_error("socketpair");
   }
-  const std::string nic =
-      std::filesystem::canonical("/proc/self/exe").parent_path().parent_path() / "lib/godwit-nic.so";
-  std::vector<std::string> args = {
-      "qemu-system-x86_64", "-M", "q35", "-m", "64", "-nodefaults", "-display", "none",
-      "-accel", "tcg", "-bios", "/proc/self/fd/" + std::to_string(firmware), "-qtest-log", "/dev/null",
-      "-chardev", "socket,id=qtest,fd=" + std::to_string(qtest[1]), "-qtest", "chardev:qtest",
-      "-chardev", "socket,id=qmp,fd=" + std::to_string(qmp[1]), "-mon", "chardev=qmp,mode=control"};
+  const std::string nic = std::filesystem::canonical("/proc/self/exe").parent_path().parent_path() /
+                          "lib/godwit-nic.so";
+  std::vector<std::string> args = {"qemu-system-x86_64",
+                                   "-M",
+                                   "q35",
+                                   "-m",
+                                   "64",
+                                   "-nodefaults",
+                                   "-display",
+                                   "none",
+                                   "-accel",
+                                   "tcg",
+                                   "-bios",
+                                   "/proc/self/fd/" + std::to_string(firmware),
+                                   "-qtest-log",
+                                   "/dev/null",
+                                   "-chardev",
+                                   "socket,id=qtest,fd=" + std::to_string(qtest[1]),
+                                   "-qtest",
+                                   "chardev:qtest",
+                                   "-chardev",
+                                   "socket,id=qmp,fd=" + std::to_string(qmp[1]),
+                                   "-mon",
+                                   "chardev=qmp,mode=control"};
   bool has_nic = false;
   for (const std::string& arg : more) has_nic = has_nic || arg.rfind("godwit", 0) == 0;
   if (!has_nic) {

@@ -104,7 +104,8 @@ void Process::peek(std::uint32_t offset, std::vector<std::uint8_t>* bytes) const
   }
 }
 
-// The slot holds `data`, and behind it what it held before. From now on this is what it has to hold.
+// The slot holds `data`, and behind it what it held before. From now on this is what it has to
+// hold.
 void Process::expect_slot(const MemoryRegion& region, std::vector<std::uint8_t>& should,
                           std::uint32_t offset, std::span<const std::uint8_t> data,
                           const char* what) {
@@ -116,9 +117,8 @@ void Process::expect_slot(const MemoryRegion& region, std::vector<std::uint8_t>&
     region.buffer.read(offset, here.data(), here.size());
   }
   if (std::memcmp(here.data(), should.data() + offset, kSlot) == 0) return;
-  const std::size_t at =
-      static_cast<std::size_t>(std::mismatch(here.begin(), here.end(), should.begin() + offset)
-                                   .first - here.begin());
+  const std::size_t at = static_cast<std::size_t>(
+      std::mismatch(here.begin(), here.end(), should.begin() + offset).first - here.begin());
   std::ostringstream out;
   out << what << ": " << (at < data.size() ? "wrong data" : "bytes beside it were touched")
       << ", from byte " << at << " of " << data.size() << " at " << offset;
@@ -290,8 +290,7 @@ void Process::post_one(Side& side) {
   op.local_slot = send_slot(side, op.index);
   work.opcode = op.opcode;
   expect_slot(local_, local_should_, op.local_slot, {}, "a send buffer that is not in use");
-  const bool inlined =
-      (work.flags & GODWIT_WQE_INLINE_MASK) != 0 && length <= side.qp.max_inline;
+  const bool inlined = (work.flags & GODWIT_WQE_INLINE_MASK) != 0 && length <= side.qp.max_inline;
   work.flags &= static_cast<std::uint8_t>(~GODWIT_WQE_INLINE_MASK);
   Process& other = *side.peer->process;
   switch (op.opcode) {
@@ -330,11 +329,10 @@ void Process::post_one(Side& side) {
     }
     case GODWIT_WR_READ: {
       // What never changes, or what the last WRITE before it has left.
-      const auto last = std::find_if(side.outstanding.rbegin(), side.outstanding.rend(),
-                                     [](const Operation& o) {
-                                       return o.opcode == GODWIT_WR_WRITE ||
-                                              o.opcode == GODWIT_WR_WRITE_IMM;
-                                     });
+      const auto last =
+          std::find_if(side.outstanding.rbegin(), side.outstanding.rend(), [](const Operation& o) {
+            return o.opcode == GODWIT_WR_WRITE || o.opcode == GODWIT_WR_WRITE_IMM;
+          });
       if (last != side.outstanding.rend() && rng_->chance(50)) {
         length = std::min<std::uint32_t>(length, static_cast<std::uint32_t>(last->data.size()));
         op.remote = last->remote;
@@ -388,8 +386,8 @@ void Process::poll_queue(CompletionQueue& cq, Waiting& state) {
 }
 
 bool Process::on_completion_event(std::uint32_t event_number) {
-  for (const auto& [cq, state] : {std::pair(&send_cq_, &send_waiting_),
-                                  std::pair(&recv_cq_, &recv_waiting_)}) {
+  for (const auto& [cq, state] :
+       {std::pair(&send_cq_, &send_waiting_), std::pair(&recv_cq_, &recv_waiting_)}) {
     if (cq->event_number != event_number) continue;
     check(!stopped_, "an event after STOP");
     state->notified = true;
@@ -420,17 +418,16 @@ bool Process::poll(CompletionQueue& cq) {
     const std::optional<godwit_cqe> entry = cq.poll();
     if (!entry) return any;
     any = true;
-    const auto side = std::find_if(sides_.begin(), sides_.end(), [&](const auto& s) {
-      return s->qp.qpn == entry->qpn.raw;
-    });
+    const auto side = std::find_if(sides_.begin(), sides_.end(),
+                                   [&](const auto& s) { return s->qp.qpn == entry->qpn.raw; });
     if (side == sides_.end()) {
       check(false, "completion of an unknown QP");
       return false;
     }
     if (entry->status != GODWIT_CQE_SUCCESS) {
       std::ostringstream out;
-      out << "completion with status " << int{entry->status} << ", fault "
-          << int{entry->vendor_err} << ", opcode " << int{entry->opcode};
+      out << "completion with status " << int{entry->status} << ", fault " << int{entry->vendor_err}
+          << ", opcode " << int{entry->opcode};
       check(false, out.str());
       return false;
     }
@@ -496,8 +493,8 @@ void Process::on_recv(Side& side, const godwit_cqe& entry) {
   }
   const Expected expected = std::move(side.expected.front());
   side.expected.pop_front();
-  check(entry.opcode == (expected.write_immediate ? GODWIT_CQE_OP_RECV_WRITE_IMM
-                                                  : GODWIT_CQE_OP_RECV),
+  check(entry.opcode ==
+            (expected.write_immediate ? GODWIT_CQE_OP_RECV_WRITE_IMM : GODWIT_CQE_OP_RECV),
         "wrong opcode in a receive completion");
   check(entry.byte_len.raw == expected.length, "wrong length of a message");
   const bool immediate = (entry.flags & GODWIT_CQE_IMM_MASK) != 0;
@@ -539,8 +536,8 @@ void Process::freeze_memory() {
 void Process::check_still(const char* when) {
   std::size_t n = 0;
   for (const test::Buffer* buffer : buffers()) {
-    check(buffer->contents() == image_.memory[n], std::string("memory changed between STOP and ") +
-                                                      when + ", buffer " + std::to_string(n));
+    check(buffer->contents() == image_.memory[n],
+          std::string("memory changed between STOP and ") + when + ", buffer " + std::to_string(n));
     ++n;
   }
   stopped_ = false;
@@ -607,8 +604,7 @@ void Process::restore(Machine* to, std::uint64_t move, std::uint32_t sgid_index)
   std::size_t n = 0;
   for (CompletionQueue* cq : {&send_cq_, &recv_cq_}) {
     must(to->create_cq(cq, true), "CREATE_CQ with RESTORE");
-    must(to->load_object(GODWIT_STATE_CQ, uctx(), cq->number, image_.cqs[n++], 0),
-         "LOAD of a CQ");
+    must(to->load_object(GODWIT_STATE_CQ, uctx(), cq->number, image_.cqs[n++], 0), "LOAD of a CQ");
     must(to->attach(GODWIT_STATE_CQ, uctx(), cq->number, cq->buffer), "ATTACH of a CQ");
   }
   n = 0;
@@ -643,8 +639,8 @@ void Process::go(std::uint32_t attempt) {
   for (auto& side : sides_) side->resumed_seen = 0;
   for (auto& side : sides_) {
     // May be over already, if the peer is on the same machine.
-    side->resumed_due = (machine_->query_qp(side->qp.qpn).ext.raw &
-                         GODWIT_QP_EXT_RESUMING_MASK) != 0;
+    side->resumed_due =
+        (machine_->query_qp(side->qp.qpn).ext.raw & GODWIT_QP_EXT_RESUMING_MASK) != 0;
   }
 }
 

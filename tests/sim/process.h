@@ -86,7 +86,7 @@ struct Side {
   std::deque<Expected> expected;
   std::uint16_t recv_posted = 0;
   std::uint16_t recv_done = 0;
-  std::uint64_t cell = 0;       // what the peer's atomic cell of this end holds, as far as completed
+  std::uint64_t cell = 0;  // what the peer's atomic cell of this end holds, as far as completed
   std::uint64_t predicted = 0;  // … once all that is outstanding has been done
   std::uint32_t writes = 0;
   bool resumed_due = false;  // its RESUME is out: one event RESUMED has to come
@@ -102,7 +102,7 @@ class Process {
   // How the QPs are connected; `endpoint` is asked where the peer is when a QP goes to RTR.
   void plan(const test::ConnectOptions& options,
             std::function<test::Endpoint(const Side&)> endpoint);
-  void connect_step(Side& side);  // one state further
+  void connect_step(Side& side);            // one state further
   void step(bool connects_slowly = false);  // polls, posts
   bool done() const;
   bool frozen() const { return frozen_; }
@@ -122,7 +122,7 @@ class Process {
   void thaw();                     // rollback
   void leave(std::uint64_t move);  // the source: processes gone, tombstones stay
   void restore(Machine* to, std::uint64_t move, std::uint32_t sgid_index);
-  void abandon_restore();  // the destination gives up before RESUME
+  void abandon_restore();              // the destination gives up before RESUME
   void lose_restore(bool memory_too);  // the destination is no more
   void go(std::uint32_t attempt);
   bool resuming() const;

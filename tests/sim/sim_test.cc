@@ -78,7 +78,8 @@ Setup History::draw(Rng& rng, std::uint64_t seed) {
     faults.late_per_mille = rng.chance(50) ? static_cast<unsigned>(rng.below(10)) : 0;
     faults.ghost_percent = rng.chance(50) ? 20 : 0;
     faults.busy_per_mille = rng.chance(50) ? static_cast<unsigned>(rng.below(100)) : 0;
-    faults.late_ns = std::array{5 * kMillisecond, 50 * kMillisecond, 500 * kMillisecond}[rng.below(3)];
+    faults.late_ns =
+        std::array{5 * kMillisecond, 50 * kMillisecond, 500 * kMillisecond}[rng.below(3)];
     faults.jitter_ns = rng.chance(50) ? rng.below(50 * kMicrosecond) : rng.below(kMillisecond);
   }
   setup.options.path_mtu = static_cast<std::uint8_t>(rng.between(1, 5));
@@ -201,34 +202,33 @@ TEST(Simulation, Seeds) {
   std::sort(outcome.failures.begin(), outcome.failures.end(),
             [](const Failure& a, const Failure& b) { return a.item < b.item; });
   for (const Failure& failure : outcome.failures) {
-    ADD_FAILURE() << "seed " << failure.item << ": " << failure.text << "\nreplay: "
-                  << g_options.program << " --seed=" << failure.item << " --trace";
+    ADD_FAILURE() << "seed " << failure.item << ": " << failure.text
+                  << "\nreplay: " << g_options.program << " --seed=" << failure.item << " --trace";
   }
   const Totals& t = outcome.totals;
   const auto total = [&t](unsigned counter) { return t.counters[counter]; };
   std::printf("%" PRIu64 " seeds%s: %" PRIu64 " operations, %" PRIu64 " moves (%" PRIu64
-              " with the other end on the move, %" PRIu64 " before the last one was finished, %" PRIu64
-              " before RTS), %" PRIu64 " restores at home, %" PRIu64 " rollbacks, %" PRIu64
-              " abandoned restores, %" PRIu64 " machines died, %" PRIu64 " STOPs refused, %" PRIu64
-              " early drops, %" PRIu64 " VM snapshots; %" PRIu64
-              " packets, %" PRIu64 " sent again, %" PRIu64 " duplicates, %" PRIu64
-              " out of sequence, %" PRIu64 " NAK_STOPPED, %" PRIu64 " RESUME accepted, %" PRIu64 " REDIRECT, %" PRIu64
-              " probes; causes: %" PRIu64 " NAKs, %" PRIu64 " RNR NAKs, %" PRIu64 " implied, %" PRIu64
-              " timeouts\n",
+              " with the other end on the move, %" PRIu64
+              " before the last one was finished, %" PRIu64 " before RTS), %" PRIu64
+              " restores at home, %" PRIu64 " rollbacks, %" PRIu64 " abandoned restores, %" PRIu64
+              " machines died, %" PRIu64 " STOPs refused, %" PRIu64 " early drops, %" PRIu64
+              " VM snapshots; %" PRIu64 " packets, %" PRIu64 " sent again, %" PRIu64
+              " duplicates, %" PRIu64 " out of sequence, %" PRIu64 " NAK_STOPPED, %" PRIu64
+              " RESUME accepted, %" PRIu64 " REDIRECT, %" PRIu64 " probes; causes: %" PRIu64
+              " NAKs, %" PRIu64 " RNR NAKs, %" PRIu64 " implied, %" PRIu64 " timeouts\n",
               outcome.done, outcome.interrupted ? ", interrupted" : "", t.operations, t.moves,
               t.both, t.unfinished, t.in_rtr, t.returns, t.rollbacks, t.abandoned, t.deaths,
               t.refused, t.early_drops, t.snapshots, total(GODWIT_COUNTER_TX_RDMA_PACKETS),
               total(GODWIT_COUNTER_RETRANSMISSIONS), total(GODWIT_COUNTER_DUPLICATE_REQUEST),
               total(GODWIT_COUNTER_OUT_OF_SEQUENCE), total(GODWIT_COUNTER_TX_NAK_STOPPED),
               total(GODWIT_COUNTER_RESUME_ACCEPTED), total(GODWIT_COUNTER_TX_REDIRECT),
-              total(GODWIT_COUNTER_PROBES),
-              total(GODWIT_COUNTER_PACKET_SEQ_ERR), total(GODWIT_COUNTER_RNR_NAK_RETRY_ERR),
-              total(GODWIT_COUNTER_IMPLIED_NAK_SEQ_ERR),
+              total(GODWIT_COUNTER_PROBES), total(GODWIT_COUNTER_PACKET_SEQ_ERR),
+              total(GODWIT_COUNTER_RNR_NAK_RETRY_ERR), total(GODWIT_COUNTER_IMPLIED_NAK_SEQ_ERR),
               total(GODWIT_COUNTER_LOCAL_ACK_TIMEOUT_ERR));
   if (outcome.done < 2000) return;
   EXPECT_GT(t.moves, outcome.done);
-  for (const std::uint64_t n : {t.both, t.unfinished, t.in_rtr, t.returns, t.rollbacks,
-                                t.abandoned, t.deaths, t.early_drops, t.snapshots}) {
+  for (const std::uint64_t n : {t.both, t.unfinished, t.in_rtr, t.returns, t.rollbacks, t.abandoned,
+                                t.deaths, t.early_drops, t.snapshots}) {
     EXPECT_GT(n, 0u);
   }
   for (const unsigned counter :
@@ -236,7 +236,8 @@ TEST(Simulation, Seeds) {
         GODWIT_COUNTER_OUT_OF_SEQUENCE, GODWIT_COUNTER_RNR_NAK_RETRY_ERR,
         GODWIT_COUNTER_TX_NAK_STOPPED, GODWIT_COUNTER_RESUME_ACCEPTED, GODWIT_COUNTER_PROBES,
         GODWIT_COUNTER_TOMBSTONES_EXPIRED, GODWIT_COUNTER_RESUME_STALE_EPOCH,
-        GODWIT_COUNTER_RX_REDIRECT, GODWIT_COUNTER_RESUME_ACK_UNEXPECTED, GODWIT_COUNTER_NAK_STOPPED_IGNORED}) {
+        GODWIT_COUNTER_RX_REDIRECT, GODWIT_COUNTER_RESUME_ACK_UNEXPECTED,
+        GODWIT_COUNTER_NAK_STOPPED_IGNORED}) {
     EXPECT_GT(total(counter), 0u) << "counter " << counter;
   }
 }

@@ -77,9 +77,7 @@ class Attempt {
     totals->operations += side.left;
     world_.network().lose(lose);
     world_.on_entry = [this] { entered(); };
-    world_.next_event = [this] {
-      return std::min({time_[0], time_[1], settle_time_});
-    };
+    world_.next_event = [this] { return std::min({time_[0], time_[1], settle_time_}); };
     if (case_.entry == kNever) return;
     for (unsigned i = 0; i < kProcesses; ++i) {
       if (moves(i)) world_.prepare(i, 2 + i);
@@ -183,7 +181,8 @@ std::string simulate(const Case& c, Totals* totals) {
   std::string error = Attempt(c, kNever, totals).run(&course);
   if (!error.empty() || !c.with_losses) return error;
   // What was on its way when the move began, all that was said because of it, and some more.
-  const std::uint64_t first = course.frames_before - std::min<std::uint64_t>(course.frames_before, 6);
+  const std::uint64_t first =
+      course.frames_before - std::min<std::uint64_t>(course.frames_before, 6);
   const std::uint64_t last = std::min(course.frames, course.frames_settled + 6);
   for (std::uint64_t frame = first; frame < last; ++frame) {
     Course with_loss;
@@ -231,9 +230,10 @@ TEST(Steps, MoveAtEveryOne) {
   for (const Failure& failure : outcome.failures) {
     const Case& c = cases[failure.item - 1];
     ADD_FAILURE() << "case " << failure.item << " (" << (c.fixed_address ? "same" : "new")
-                  << " address, " << (c.who == Who::kBoth        ? "both ends"
-                                      : c.who == Who::kRequester ? "requester"
-                                                                 : "responder")
+                  << " address, "
+                  << (c.who == Who::kBoth        ? "both ends"
+                      : c.who == Who::kRequester ? "requester"
+                                                 : "responder")
                   << ", pace " << static_cast<int>(c.pace) << ", entry " << c.entry
                   << "): " << failure.text << "\nreplay: " << g_options.program
                   << " --gtest_filter=Steps.* --case=" << failure.item << " --trace";

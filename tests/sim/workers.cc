@@ -76,8 +76,8 @@ Outcome run_all(std::uint64_t first, std::uint64_t count, unsigned workers, bool
                 const std::function<std::string(std::uint64_t, Totals*)>& simulate) {
   Outcome outcome;
   workers = std::min(std::max(workers, 1u), kMaxWorkers);
-  void* memory = mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE,
-                      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  void* memory =
+      mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   int ends[2];
   if (memory == MAP_FAILED || pipe(ends) != 0) {
     outcome.failures.push_back({first, "no memory or pipe for the workers"});
@@ -133,8 +133,8 @@ Outcome run_all(std::uint64_t first, std::uint64_t count, unsigned workers, bool
     }
     if (status != 0) {
       outcome.failures.push_back(
-          {shared->workers[i].item, "the simulator itself ended with wait status " +
-                                        std::to_string(status)});
+          {shared->workers[i].item,
+           "the simulator itself ended with wait status " + std::to_string(status)});
     }
     add(&outcome.totals, shared->workers[i].totals);
   }

@@ -10,20 +10,27 @@ namespace godwit::sim {
 namespace {
 
 constexpr const char* kTraceNames[GODWIT_TRACE_COUNT] = {
-    "command",  "bad register", "bad doorbell", "bad wqe",   "dma error", "qp status", "qp error",
-    "rx drop",  "packet rx",    "packet tx",    "migration", "fatal",     "reset"};
+    "command", "bad register", "bad doorbell", "bad wqe",   "dma error", "qp status", "qp error",
+    "rx drop", "packet rx",    "packet tx",    "migration", "fatal",     "reset"};
 
 // None of these may ever count: nothing that is sent here is wrong.
-constexpr unsigned kDamage[] = {
-    GODWIT_COUNTER_DMA_ERRORS,          GODWIT_COUNTER_BAD_WQES,
-    GODWIT_COUNTER_BAD_DOORBELLS,       GODWIT_COUNTER_CQ_OVERFLOWS,
-    GODWIT_COUNTER_RX_MALFORMED,        GODWIT_COUNTER_RX_ICRC_ENCAPSULATED,
-    GODWIT_COUNTER_RX_BAD_PKEY,         GODWIT_COUNTER_REQ_CQE_ERROR,
-    GODWIT_COUNTER_RESP_CQE_ERROR,      GODWIT_COUNTER_REQ_TRANSPORT_RETRIES_EXCEEDED,
-    GODWIT_COUNTER_PAUSE_LIMIT_EXCEEDED, GODWIT_COUNTER_REQ_RNR_RETRIES_EXCEEDED,
-    GODWIT_COUNTER_RESP_REMOTE_ACCESS_ERRORS, GODWIT_COUNTER_RESP_INVALID_REQUEST,
-    GODWIT_COUNTER_RESP_LOCAL_LENGTH_ERROR,   GODWIT_COUNTER_RESUME_BAD_ADDRESS,
-    GODWIT_COUNTER_RESUME_RATE_LIMITED};
+constexpr unsigned kDamage[] = {GODWIT_COUNTER_DMA_ERRORS,
+                                GODWIT_COUNTER_BAD_WQES,
+                                GODWIT_COUNTER_BAD_DOORBELLS,
+                                GODWIT_COUNTER_CQ_OVERFLOWS,
+                                GODWIT_COUNTER_RX_MALFORMED,
+                                GODWIT_COUNTER_RX_ICRC_ENCAPSULATED,
+                                GODWIT_COUNTER_RX_BAD_PKEY,
+                                GODWIT_COUNTER_REQ_CQE_ERROR,
+                                GODWIT_COUNTER_RESP_CQE_ERROR,
+                                GODWIT_COUNTER_REQ_TRANSPORT_RETRIES_EXCEEDED,
+                                GODWIT_COUNTER_PAUSE_LIMIT_EXCEEDED,
+                                GODWIT_COUNTER_REQ_RNR_RETRIES_EXCEEDED,
+                                GODWIT_COUNTER_RESP_REMOTE_ACCESS_ERRORS,
+                                GODWIT_COUNTER_RESP_INVALID_REQUEST,
+                                GODWIT_COUNTER_RESP_LOCAL_LENGTH_ERROR,
+                                GODWIT_COUNTER_RESUME_BAD_ADDRESS,
+                                GODWIT_COUNTER_RESUME_RATE_LIMITED};
 
 }  // namespace
 
@@ -39,15 +46,14 @@ Gid World::gid_of(unsigned process, unsigned machine) const {
     gid[15] = static_cast<std::uint8_t>(setup_.fixed_address ? 100 + process : 1 + machine);
     return gid;
   }
-  return setup_.fixed_address
-             ? test::ipv4_gid(10, 77, 1, static_cast<std::uint8_t>(1 + process))
-             : test::ipv4_gid(10, 77, 0, static_cast<std::uint8_t>(1 + machine));
+  return setup_.fixed_address ? test::ipv4_gid(10, 77, 1, static_cast<std::uint8_t>(1 + process))
+                              : test::ipv4_gid(10, 77, 0, static_cast<std::uint8_t>(1 + machine));
 }
 
 // Puts the address that the process speaks from into the machine's table.
 void World::address(unsigned process, unsigned machine) {
-  const test::Result result = machines_[machine]->set_gid(
-      sgid(process), gid_of(process, machine), mac_of(process, machine));
+  const test::Result result = machines_[machine]->set_gid(sgid(process), gid_of(process, machine),
+                                                          mac_of(process, machine));
   if (!result.ok()) verdict_.fail("SET_GID failed");
 }
 
@@ -71,7 +77,9 @@ World::World(const Setup& setup, Rng* rng, Totals* totals)
     config.resume_unknown = !setup.fixed_address;
     machines_[i] = std::make_unique<Machine>(config, &clock_, 1024);
     machines_[i]->on_frame = [this](const Frame& frame) { network_.send(frame); };
-    machines_[i]->wire_busy = [this, machine = machines_[i].get()] { return network_.busy(machine); };
+    machines_[i]->wire_busy = [this, machine = machines_[i].get()] {
+      return network_.busy(machine);
+    };
     if (setup.trace) {
       machines_[i]->on_trace = [this, i](godwit_trace_event event, const auto& v) {
         std::printf("%12.6f machine %u %-12s %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64 "\n",
@@ -113,7 +121,8 @@ World::World(const Setup& setup, Rng* rng, Totals* totals)
 
 // ------------------------------------------------------------ moving
 
-// An end that has no address yet cannot tell of a new one: it must have been told where its peer is.
+// An end that has no address yet cannot tell of a new one: it must have been told where its peer
+// is.
 bool World::may_move(unsigned i) const {
   return setup_.fixed_address || processes_[i]->at_least(Stage::kRtr);
 }
@@ -258,7 +267,8 @@ bool World::settle(unsigned i, bool drop) {
   return true;
 }
 
-// Where a process takes its address along, nobody needs the tombstone once that has been handed over.
+// Where a process takes its address along, nobody needs the tombstone once that has been handed
+// over.
 void World::drop_early(unsigned i) {
   if (!setup_.fixed_address || moves_[i].open.empty()) return;
   for (auto& machine : machines_) machine->move_command(GODWIT_CMD_DROP, moves_[i].open.back());
@@ -276,9 +286,7 @@ void World::snapshot(unsigned i) {
 
 // What the driver does with the event queues.
 void World::dispatch(unsigned i) {
-  const auto there = [&](unsigned p) {
-    return processes_[p]->machine() == machines_[i].get();
-  };
+  const auto there = [&](unsigned p) { return processes_[p]->machine() == machines_[i].get(); };
   for (const godwit_eqe& event : machines_[i]->events(1)) {
     bool taken = false;
     for (unsigned p = 0; p < kProcesses && event.type == GODWIT_EQE_COMP; ++p) {
@@ -344,8 +352,8 @@ std::string World::run(std::uint64_t bound_ns, const std::function<bool()>& orch
         next_step_[i] = clock_ + rng_->below(500 * kMicrosecond) + 1;
         entered();
       }
-      finished = finished && processes_[i]->done() && moves_[i].phase == Phase::kRunning &&
-                 settled(i);
+      finished =
+          finished && processes_[i]->done() && moves_[i].phase == Phase::kRunning && settled(i);
     }
     const bool more = orchestrate();
     if (finished && !more) break;

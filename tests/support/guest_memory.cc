@@ -77,8 +77,7 @@ Buffer make_buffer(GuestMemory& memory, std::uint64_t length, std::uint32_t firs
   buffer.memory = &memory;
   buffer.first_offset = first_offset;
   buffer.length = length;
-  const std::uint64_t pages =
-      (first_offset + length + GuestMemory::kPage - 1) / GuestMemory::kPage;
+  const std::uint64_t pages = (first_offset + length + GuestMemory::kPage - 1) / GuestMemory::kPage;
   for (std::uint64_t i = 0; i < pages; ++i) buffer.pages.push_back(memory.page());
   return buffer;
 }

@@ -404,8 +404,8 @@ Result Machine::create_qp(QueuePair* qp, bool restore, std::uint64_t move) {
     }
   }
   memory_.put(mailbox_, in);
-  const Result result = command(
-      GODWIT_CMD_CREATE_QP, godwit_cmd_mailbox{{mailbox_}, {sizeof(in)}, {0}});
+  const Result result =
+      command(GODWIT_CMD_CREATE_QP, godwit_cmd_mailbox{{mailbox_}, {sizeof(in)}, {0}});
   if (result.ok()) qp->qpn = result.number();
   return result;
 }
@@ -448,8 +448,7 @@ Result Machine::to_rtr(const QueuePair& qp, const ConnectOptions& options, const
   return modify(in);
 }
 
-Result Machine::to_rts(const QueuePair& qp, const ConnectOptions& options,
-                       std::uint32_t own_psn) {
+Result Machine::to_rts(const QueuePair& qp, const ConnectOptions& options, std::uint32_t own_psn) {
   godwit_modify_qp in = {};
   in.qpn = {qp.qpn};
   in.mask = {GODWIT_QP_ATTR_STATUS | GODWIT_QP_ATTR_TIMEOUT | GODWIT_QP_ATTR_RETRY_CNT |
@@ -546,9 +545,9 @@ Result Machine::reserve(const std::vector<std::uint32_t>& qpns, std::uint32_t tt
                         std::uint64_t move) {
   must(qpns.size() * 4 <= kMailboxBytes);
   memory_.write(mailbox_, qpns.data(), qpns.size() * 4);
-  return command(GODWIT_CMD_RESERVE_QPNS,
-                 godwit_cmd_reserve{
-                     {mailbox_}, {static_cast<std::uint32_t>(qpns.size())}, {ttl_ms}, {move}});
+  return command(
+      GODWIT_CMD_RESERVE_QPNS,
+      godwit_cmd_reserve{{mailbox_}, {static_cast<std::uint32_t>(qpns.size())}, {ttl_ms}, {move}});
 }
 
 }  // namespace godwit::test

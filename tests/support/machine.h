@@ -223,14 +223,12 @@ class Machine {
                      std::vector<std::uint8_t>* state);
   Result load_object(std::uint32_t type, std::uint32_t uctx, std::uint32_t number,
                      const std::vector<std::uint8_t>& state, std::uint32_t sgid_index);
-  Result attach(std::uint32_t type, std::uint32_t uctx, std::uint32_t number,
-                const Buffer& buffer);
+  Result attach(std::uint32_t type, std::uint32_t uctx, std::uint32_t number, const Buffer& buffer);
   Result resume(std::uint32_t scope, std::uint32_t number, std::uint32_t attempt,
                 std::uint32_t flags = 0);
   Result tombstone(std::uint32_t qpn, std::uint64_t move);
   Result move_command(std::uint8_t opcode, std::uint64_t move);
-  Result reserve(const std::vector<std::uint32_t>& qpns, std::uint32_t ttl_ms,
-                 std::uint64_t move);
+  Result reserve(const std::vector<std::uint32_t>& qpns, std::uint32_t ttl_ms, std::uint64_t move);
 
   // Events of an EQ that were not taken yet; the consumer index moves and the EQ is armed.
   std::vector<godwit_eqe> events(std::uint32_t eqn);

@@ -64,9 +64,7 @@ struct Pair {
     qp[1].write_recv({{region[1].iova + 32768, length, region[1].key}});
   }
   std::uint8_t status(unsigned i) { return m.query_qp(qp[i].qpn).attr.status; }
-  std::uint64_t counter(unsigned index) const {
-    return godwit_device_counter(m.device(), index);
-  }
+  std::uint64_t counter(unsigned index) const { return godwit_device_counter(m.device(), index); }
 
   static void must(const Result& result) {
     if (!result.ok()) __builtin_trap();

@@ -140,8 +140,7 @@ TEST(CommandRing, ExtensionMasked) {
   Machine m(config);
   m.start();
   EXPECT_EQ(m.query_device().flags.raw, std::uint64_t{GODWIT_CAP_RC});
-  EXPECT_EQ(m.scope(GODWIT_CMD_STOP, GODWIT_SCOPE_UCTX, 1).status,
-            GODWIT_CMD_STATUS_NOT_SUPPORTED);
+  EXPECT_EQ(m.scope(GODWIT_CMD_STOP, GODWIT_SCOPE_UCTX, 1).status, GODWIT_CMD_STATUS_NOT_SUPPORTED);
 }
 
 TEST(CommandRing, QueryDevice) {
@@ -153,9 +152,9 @@ TEST(CommandRing, QueryDevice) {
   EXPECT_EQ(caps.max_uctx.raw, 16u);
   EXPECT_EQ(caps.max_qp.raw, 32u);
   EXPECT_EQ(caps.clock_hz.raw, 1000000000u);
-  EXPECT_EQ(m.command(GODWIT_CMD_QUERY_DEVICE, godwit_cmd_mailbox{{m.mailbox()}, {127}, {0}})
-                .status,
-            GODWIT_CMD_STATUS_BAD_PARAMETER);
+  EXPECT_EQ(
+      m.command(GODWIT_CMD_QUERY_DEVICE, godwit_cmd_mailbox{{m.mailbox()}, {127}, {0}}).status,
+      GODWIT_CMD_STATUS_BAD_PARAMETER);
   EXPECT_EQ(m.command(GODWIT_CMD_QUERY_DEVICE, godwit_cmd_mailbox{{64}, {128}, {0}}).status,
             GODWIT_CMD_STATUS_DMA_ERROR);
 }
@@ -253,15 +252,15 @@ TEST_F(EthernetTest, ArmAfterCompletionStillInterrupts) {
 }
 
 TEST_F(EthernetTest, BadDescriptorsAreReported) {
-  post(tx, 0, 0, 60, GODWIT_ETH_TX_EOP_MASK);           // no memory there
-  post(tx, 1, data, 0, GODWIT_ETH_TX_EOP_MASK);         // empty
-  post(tx, 2, data, 9217, GODWIT_ETH_TX_EOP_MASK);      // too long
-  post(tx, 3, data, 13, GODWIT_ETH_TX_EOP_MASK);        // too short
-  post(tx, 4, data, 60, 0x82);                          // unknown flag, and no end
-  post(tx, 5, data, 60, GODWIT_ETH_TX_EOP_MASK);        // end of that one
-  post(tx, 6, data, 9000, 0);                           // too long together
+  post(tx, 0, 0, 60, GODWIT_ETH_TX_EOP_MASK);       // no memory there
+  post(tx, 1, data, 0, GODWIT_ETH_TX_EOP_MASK);     // empty
+  post(tx, 2, data, 9217, GODWIT_ETH_TX_EOP_MASK);  // too long
+  post(tx, 3, data, 13, GODWIT_ETH_TX_EOP_MASK);    // too short
+  post(tx, 4, data, 60, 0x82);                      // unknown flag, and no end
+  post(tx, 5, data, 60, GODWIT_ETH_TX_EOP_MASK);    // end of that one
+  post(tx, 6, data, 9000, 0);                       // too long together
   post(tx, 7, data, 217, GODWIT_ETH_TX_EOP_MASK);
-  post(tx, 8, data, 9216, GODWIT_ETH_TX_EOP_MASK);      // good
+  post(tx, 8, data, 9216, GODWIT_ETH_TX_EOP_MASK);  // good
   m.doorbell(0, GODWIT_DB_ETH_TX, 0, 9);
   m.run();
   ASSERT_EQ(m.sent.size(), 1u);
@@ -280,15 +279,16 @@ TEST_F(EthernetTest, ReceivesWhatPassesTheFilter) {
   for (unsigned i = 0; i < 4; ++i) post(rx, i, data + i * 2048, 2048, 0);
   m.doorbell(0, GODWIT_DB_ETH_RX, 0, 4);
   m.doorbell(0, GODWIT_DB_ETH_ARM, 0, GODWIT_DB_ETH_ARM_RX_MASK);
-  m.receive(frame(100));                    // broadcast
+  m.receive(frame(100));  // broadcast
   EXPECT_EQ(m.interrupts[1], 1u);
-  m.receive(frame(100, 0x33));              // multicast: not wanted
-  m.receive(frame(100, 0x02));              // somebody else's
+  m.receive(frame(100, 0x33));  // multicast: not wanted
+  m.receive(frame(100, 0x02));  // somebody else's
   EXPECT_EQ(counter(GODWIT_COUNTER_ETH_RX_FILTERED), 2u);
   const std::uint8_t macs[16] = {2, 2, 2, 2, 2, 2, 0, 0, 0x33, 0x33, 0x33, 0x33, 0x33, 0x33, 0, 0};
   m.memory().write(m.mailbox(), macs, sizeof(macs));
-  EXPECT_TRUE(m.command(GODWIT_CMD_SET_ETH_FILTER,
-                        godwit_cmd_set_eth_filter{{m.mailbox()}, {2}, {0}}).ok());
+  EXPECT_TRUE(
+      m.command(GODWIT_CMD_SET_ETH_FILTER, godwit_cmd_set_eth_filter{{m.mailbox()}, {2}, {0}})
+          .ok());
   m.receive(frame(100, 0x33));
   m.receive(frame(101, 0x02));
   Frame own = frame(102);

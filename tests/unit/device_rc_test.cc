@@ -33,9 +33,9 @@ class DeviceRc : public ::testing::Test {
 TEST_F(DeviceRc, EveryOperationBetweenTwoQpsOfOneNic) {
   Pair p(m);
   p.connect();
-  for (const std::uint8_t opcode : {GODWIT_WR_SEND, GODWIT_WR_SEND_IMM, GODWIT_WR_WRITE,
-                                    GODWIT_WR_WRITE_IMM, GODWIT_WR_READ, GODWIT_WR_COMPARE_SWAP,
-                                    GODWIT_WR_FETCH_ADD}) {
+  for (const std::uint8_t opcode :
+       {GODWIT_WR_SEND, GODWIT_WR_SEND_IMM, GODWIT_WR_WRITE, GODWIT_WR_WRITE_IMM, GODWIT_WR_READ,
+        GODWIT_WR_COMPARE_SWAP, GODWIT_WR_FETCH_ADD}) {
     p.receive();
     p.send(p.work(opcode));
     const auto done = p.cq[0].poll();

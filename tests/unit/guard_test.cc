@@ -84,7 +84,8 @@ class Guard : public testing::Test {
       frame[mig + 3] = static_cast<std::uint8_t>(forged.reserved);
     }
     if (forged.bare) {
-      frame.erase(frame.begin() + static_cast<long>(mig), frame.begin() + static_cast<long>(mig) + 16);
+      frame.erase(frame.begin() + static_cast<long>(mig),
+                  frame.begin() + static_cast<long>(mig) + 16);
       frame[14 + 3] = static_cast<std::uint8_t>(frame[14 + 3] - 16);  // lengths: IP, UDP
       frame[14 + ip + 5] = static_cast<std::uint8_t>(frame[14 + ip + 5] - 16);
       while (frame.size() < 60) frame.push_back(0);
@@ -349,8 +350,8 @@ TEST_F(Guard, WithoutTheExtensionThereIsNoResume) {
   boot(config);
   expect_dropped(resume(1), {{GODWIT_COUNTER_RX_NO_QP, 1}});
   post_send();
-  expect(nak_stopped(kOwnPsn), {{GODWIT_COUNTER_RX_NAK_STOPPED, 1},
-                                {GODWIT_COUNTER_NAK_STOPPED_IGNORED, 1}});
+  expect(nak_stopped(kOwnPsn),
+         {{GODWIT_COUNTER_RX_NAK_STOPPED, 1}, {GODWIT_COUNTER_NAK_STOPPED_IGNORED, 1}});
   EXPECT_EQ(machine_->query_qp(qp_.qpn).ext.raw, 0U);
 }
 
@@ -402,9 +403,10 @@ TEST_F(Guard, ResumeAckCountsOnceAndOnlyForItsResume) {
     Forged forged;
   };
   const Forged good = ack(2);
-  Case cases[] = {{"earlier epoch", ack(1)},  {"later epoch", ack(3)}, {"flag RTR", ack(2, wire::kMigRtr)},
-                  {"wrong token", good},      {"version", good},       {"something behind it", good},
-                  {"no MigETH", good},        {"the RESUME's token", good}};
+  Case cases[] = {
+      {"earlier epoch", ack(1)}, {"later epoch", ack(3)},     {"flag RTR", ack(2, wire::kMigRtr)},
+      {"wrong token", good},     {"version", good},           {"something behind it", good},
+      {"no MigETH", good},       {"the RESUME's token", good}};
   cases[3].forged.h.mig.token ^= std::uint64_t{1} << 63;
   cases[4].forged.h.mig.version = 2;
   cases[5].forged.trailing = 8;
@@ -467,8 +469,8 @@ TEST_F(Guard, NakStoppedDoesNotPauseAQpThatResumes) {
   post_send();
   move(1);
   machine_->sent.clear();
-  expect_dropped(nak_stopped(kOwnPsn), {{GODWIT_COUNTER_RX_NAK_STOPPED, 1},
-                                        {GODWIT_COUNTER_NAK_STOPPED_IGNORED, 1}});
+  expect_dropped(nak_stopped(kOwnPsn),
+                 {{GODWIT_COUNTER_RX_NAK_STOPPED, 1}, {GODWIT_COUNTER_NAK_STOPPED_IGNORED, 1}});
   EXPECT_EQ(machine_->query_qp(qp_.qpn).ext.raw, GODWIT_QP_EXT_RESUMING_MASK);
 }
 

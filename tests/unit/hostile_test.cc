@@ -4,8 +4,8 @@
 // device comes to rest, and the sanitizers have nothing to say.
 #include <random>
 
-#include "unit/pair.h"
 #include "transport/snapshot.h"
+#include "unit/pair.h"
 #include "wire/packet.h"
 
 namespace godwit::test {
@@ -21,10 +21,14 @@ class Hostile : public ::testing::TestWithParam<unsigned> {
   // Small numbers, powers of two and their neighbours, and anything.
   std::uint64_t nasty() {
     switch (below(4)) {
-      case 0: return below(20);
-      case 1: return (std::uint64_t{1} << below(64)) - below(3);
-      case 2: return UINT64_MAX - below(4096);
-      default: return any();
+      case 0:
+        return below(20);
+      case 1:
+        return (std::uint64_t{1} << below(64)) - below(3);
+      case 2:
+        return UINT64_MAX - below(4096);
+      default:
+        return any();
     }
   }
 
@@ -69,19 +73,20 @@ class Hostile : public ::testing::TestWithParam<unsigned> {
     }
     if (chance(10)) w.remote_addr = nasty();
     if (chance(10) && !w.sges.empty()) w.sges[0].addr = nasty();
-    const std::uint64_t at =
-        (qp.sq_producer & ((std::uint64_t{1} << qp.log2_sq) - 1)) << qp.log2_stride;
+    const std::uint64_t at = (qp.sq_producer & ((std::uint64_t{1} << qp.log2_sq) - 1))
+                             << qp.log2_stride;
     qp.write_send(w);
     if (chance(20)) qp.buffer.put<std::uint8_t>(at + below(64), static_cast<std::uint8_t>(any()));
-    if (chance(30)) qp.write_recv({{pair_->region[1].iova, static_cast<std::uint32_t>(nasty()),
-                                    pair_->region[1].key}});
+    if (chance(30))
+      qp.write_recv(
+          {{pair_->region[1].iova, static_cast<std::uint32_t>(nasty()), pair_->region[1].key}});
     machine_->doorbell(qp.uctx, GODWIT_DB_SQ, qp.qpn,
                        chance(90) ? qp.sq_producer : static_cast<std::uint32_t>(nasty()));
   }
 
   void doorbell() {
-    const std::uint32_t numbers[] = {pair_->qp[0].qpn, far_.qpn, pair_->cq[0].number, 0, 1,
-                                     static_cast<std::uint32_t>(nasty())};
+    const std::uint32_t numbers[] = {
+        pair_->qp[0].qpn, far_.qpn, pair_->cq[0].number, 0, 1, static_cast<std::uint32_t>(nasty())};
     godwit_device_doorbell_write(
         machine_->device(), chance(80) ? below(3) * 4096 + below(10) * 8 : nasty(),
         nasty() << 32 | numbers[below(std::size(numbers))], chance(90) ? 8 : 1u << below(4));
@@ -121,7 +126,8 @@ class Hostile : public ::testing::TestWithParam<unsigned> {
     h.aeth.syndrome = kSyndromes[below(std::size(kSyndromes))];
     h.mig.flags = static_cast<std::uint8_t>(below(8));
     h.mig.epoch = static_cast<std::uint32_t>(nasty());
-    const std::size_t bytes = wire::kOpcodes[h.opcode].payload ? (chance(50) ? 1024 : below(4097)) : 0;
+    const std::size_t bytes =
+        wire::kOpcodes[h.opcode].payload ? (chance(50) ? 1024 : below(4097)) : 0;
     wire::FrameBuilder builder(path, h, bytes);
     for (std::uint8_t& byte : builder.payload()) byte = static_cast<std::uint8_t>(any());
     const auto span = builder.finish();
@@ -133,9 +139,12 @@ class Hostile : public ::testing::TestWithParam<unsigned> {
 
   std::uint64_t address() {
     switch (below(6)) {
-      case 0: return nasty();
-      case 1: return scratch_ + below(8192);
-      default: return scratch_ + below(64) * 64;
+      case 0:
+        return nasty();
+      case 1:
+        return scratch_ + below(8192);
+      default:
+        return scratch_ + below(64) * 64;
     }
   }
 
@@ -149,11 +158,21 @@ class Hostile : public ::testing::TestWithParam<unsigned> {
     for (unsigned i = 0; i < sizeof(params); i += 4) {
       std::uint32_t word = 0;
       switch (below(6)) {
-        case 0: word = static_cast<std::uint32_t>(nasty()); break;
-        case 1: word = pair_->qp[below(2)].qpn; break;
-        case 2: word = far_.qpn; break;
-        case 3: word = pair_->cq[below(2)].number; break;
-        default: word = static_cast<std::uint32_t>(below(8)); break;
+        case 0:
+          word = static_cast<std::uint32_t>(nasty());
+          break;
+        case 1:
+          word = pair_->qp[below(2)].qpn;
+          break;
+        case 2:
+          word = far_.qpn;
+          break;
+        case 3:
+          word = pair_->cq[below(2)].number;
+          break;
+        default:
+          word = static_cast<std::uint32_t>(below(8));
+          break;
       }
       std::memcpy(params + i, &word, 4);
     }
@@ -220,21 +239,31 @@ TEST_P(Hostile, DeviceComesToRest) {
       if ((machine_->reg(GODWIT_REG_STATUS) & GODWIT_STATUS_ENABLED_MASK) == 0) break;
       // Commands write wherever they are told to; then the test's own no longer work.
       switch (below(commands ? 8 : 6)) {
-        case 0: scribble(); break;
+        case 0:
+          scribble();
+          break;
         case 1:
-        case 2: work_request(); break;
-        case 3: doorbell(); break;
-        case 4: register_access(); break;
+        case 2:
+          work_request();
+          break;
+        case 3:
+          doorbell();
+          break;
+        case 4:
+          register_access();
+          break;
         case 5:
-          if (machine_->command(GODWIT_CMD_QUERY_QP,
-                                godwit_cmd_qp_mailbox{{machine_->mailbox()},
-                                                      {sizeof(godwit_qp_info)},
-                                                      {far_.qpn}})
+          if (machine_
+                  ->command(GODWIT_CMD_QUERY_QP,
+                            godwit_cmd_qp_mailbox{
+                                {machine_->mailbox()}, {sizeof(godwit_qp_info)}, {far_.qpn}})
                   .ok()) {
             frame();
           }
           break;
-        default: command(); break;
+        default:
+          command();
+          break;
       }
       if (chance(10)) clock_ += below(200'000'000);
       if (chance(1) && round % 2 == 0) move();

@@ -28,7 +28,8 @@ class End : public WorkQueues, public Memory, public Link {
  public:
   explicit End(unsigned number) : number_(number), memory(kMemory) {
     gid_.valid = gid_.ipv4 = true;
-    gid_.gid = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, static_cast<std::uint8_t>(number)};
+    gid_.gid = {0, 0, 0,    0,    0,  0, 0, 0,
+                0, 0, 0xff, 0xff, 10, 0, 0, static_cast<std::uint8_t>(number)};
     gid_.mac = {2, 0, 0, 0, 0, static_cast<std::uint8_t>(number)};
     qp.qpn = 0x100;
     qp.type = GODWIT_QP_TYPE_RC;
@@ -91,7 +92,7 @@ class End : public WorkQueues, public Memory, public Link {
   Fault check_remote(Qp&, std::uint32_t rkey, std::uint64_t va, std::uint64_t length,
                      Access) override {
     return rkey == 1 && va <= kMemory && length <= kMemory - va ? Fault::kNone
-                                                               : Fault::kRemoteAccessDenied;
+                                                                : Fault::kRemoteAccessDenied;
   }
   Fault read_remote(Qp&, std::uint32_t, std::uint64_t va, std::span<std::uint8_t> to) override {
     std::memcpy(to.data(), memory.data() + va, to.size());
@@ -297,8 +298,8 @@ void expect_all_done(const End& from, const End& to, std::uint64_t swaps, unsign
     EXPECT_EQ(from.send_completions[i].fault, Fault::kNone);
     const WrOpcode opcode = from.sends[i].opcode;
     adds += opcode == WrOpcode::kFetchAdd ? 1 : 0;
-    receives += opcode == WrOpcode::kSend || opcode == WrOpcode::kSendImm ||
-                opcode == WrOpcode::kWriteImm;
+    receives +=
+        opcode == WrOpcode::kSend || opcode == WrOpcode::kSendImm || opcode == WrOpcode::kWriteImm;
   }
   ASSERT_EQ(to.recv_completions.size(), receives);
   unsigned at = 0;

@@ -17,9 +17,9 @@ bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 
-#define EXPECT_CONTAINS(text, part)                                                       \
-  do {                                                                                    \
-    const std::string text_here = (text);                                                 \
+#define EXPECT_CONTAINS(text, part)                                                         \
+  do {                                                                                      \
+    const std::string text_here = (text);                                                   \
     EXPECT_TRUE(contains(text_here, part)) << "no \"" << (part) << "\" in:\n" << text_here; \
   } while (0)
 
@@ -64,12 +64,15 @@ TEST_F(Basics, AddressesOfTheNicAreGids) {
 }
 
 TEST_F(Basics, AddressesOfMacvlanChildrenAreGidsToo) {
-  must(kHome, "ip netns add child && ip link add link gw0 name eth0 netns child type macvlan mode bridge && "
-              "ip -n child link set eth0 up && ip -n child addr add 10.77.1.90/16 dev eth0 && sleep 0.5");
+  must(kHome,
+       "ip netns add child && ip link add link gw0 name eth0 netns child type macvlan mode bridge "
+       "&& "
+       "ip -n child link set eth0 up && ip -n child addr add 10.77.1.90/16 dev eth0 && sleep 0.5");
   const int index = gid_index(kHome, "godwit0", "10.77.1.90");
-  EXPECT_CONTAINS(must(kHome, "nsenter --net=/run/netns/child cat "
-                              "/sys/class/infiniband/godwit0/ports/1/gid_attrs/ndevs/" +
-                                  std::to_string(index)),
+  EXPECT_CONTAINS(must(kHome,
+                       "nsenter --net=/run/netns/child cat "
+                       "/sys/class/infiniband/godwit0/ports/1/gid_attrs/ndevs/" +
+                           std::to_string(index)),
                   "eth0");
   must(kHome, "ip netns del child; sleep 0.5");
   EXPECT_ANY_THROW((void)gid_index(kHome, "godwit0", "10.77.1.90"));
@@ -227,15 +230,19 @@ for name, make in tries.items():
 qp(e.IBV_QPT_RC)
 print('RC works')
 END)");
-  EXPECT_EQ(said, "UD EOPNOTSUPP\nUC EOPNOTSUPP\nSRQ EOPNOTSUPP\nMW EOPNOTSUPP\nXRCD EOPNOTSUPP\nRC works\n");
+  EXPECT_EQ(
+      said,
+      "UD EOPNOTSUPP\nUC EOPNOTSUPP\nSRQ EOPNOTSUPP\nMW EOPNOTSUPP\nXRCD EOPNOTSUPP\nRC works\n");
 }
 
 // The part of rdma-core's own tests that concerns what is there; the rest skips.
 TEST_F(Basics, TestsOfRdmaCoreFindNoError) {
   const ExecResult result = shell(
-      kHome, "cd /opt/rdma-tests && "
-             "python3 tests/run_tests.py -v --dev godwit0 tests.test_device tests.test_pd tests.test_mr "
-             "tests.test_cq tests.test_cq_events tests.test_qp tests.test_odp 2>&1", 180);
+      kHome,
+      "cd /opt/rdma-tests && "
+      "python3 tests/run_tests.py -v --dev godwit0 tests.test_device tests.test_pd tests.test_mr "
+      "tests.test_cq tests.test_cq_events tests.test_qp tests.test_odp 2>&1",
+      180);
   EXPECT_EQ(result.code, 0) << result.out;
   EXPECT_CONTAINS(result.out, "... ok");
 }

@@ -16,9 +16,12 @@ class Application {
   Application(std::string guest, const std::string& name) : guest_(std::move(guest)) {
     try {
       pid_ = std::stoi(in_folder(
-          "setsid godwit-objects --case " + name + " --go go --ready ready < /dev/null > app.log 2>&1 &\n"
-          "for i in $(seq 300); do [ -e ready ] && break; kill -0 $! 2> /dev/null || break; sleep 0.1; done\n"
-          "[ -e ready ] || { cat app.log; exit 1; }\nsed -n 's/READY pid //p' app.log", true));
+          "setsid godwit-objects --case " + name +
+              " --go go --ready ready < /dev/null > app.log 2>&1 &\n"
+              "for i in $(seq 300); do [ -e ready ] && break; kill -0 $! 2> /dev/null || break; "
+              "sleep 0.1; done\n"
+              "[ -e ready ] || { cat app.log; exit 1; }\nsed -n 's/READY pid //p' app.log",
+          true));
     } catch (...) {
       clean_up();
       throw;
@@ -35,52 +38,71 @@ class Application {
   }
   // A dump at the end of which an action script does this.
   ExecResult dump_and_then(const std::string& what) {
-    in_folder("printf '#!/bin/sh\\n[ \"$CRTOOLS_SCRIPT_ACTION\" = post-dump ] && " + what + "\\nexit 0\\n' > act; chmod +x act");
+    in_folder("printf '#!/bin/sh\\n[ \"$CRTOOLS_SCRIPT_ACTION\" = post-dump ] && " + what +
+              "\\nexit 0\\n' > act; chmod +x act");
     return dump("--action-script " + std::string(kFolder) + "/act");
   }
   ExecResult restore(const std::string& env = "") {
-    return criu(env + " criu restore -d -D image -o restore.log -v4 --manage-cgroups=ignore "
-                      "--tcp-established");
+    return criu(env +
+                " criu restore -d -D image -o restore.log -v4 --manage-cgroups=ignore "
+                "--tcp-established");
   }
 
   // Neither running nor a zombie: its process ids are free for a restore.
   [[nodiscard]] bool gone() const {
-    return shell(guest_, "for i in $(seq 50); do pgrep -x godwit-objects > /dev/null || exit 0; sleep 0.1; done; exit 1")
+    return shell(guest_,
+                 "for i in $(seq 50); do pgrep -x godwit-objects > /dev/null || exit 0; sleep 0.1; "
+                 "done; exit 1")
                .code == 0;
   }
   // Told to go on, it checks everything and ends. True: it found all as it was.
   testing::AssertionResult verifies() {
-    const ExecResult result = shell(
-        guest_, "cd " + std::string(kFolder) + "; touch go\n"
-                "for i in $(seq 600); do grep -q RESULT app.log && break\n"
-                "  kill -0 " + std::to_string(pid_) + " 2> /dev/null || break; sleep 0.1; done\n"
-                "for i in $(seq 50); do kill -0 " + std::to_string(pid_) + " 2> /dev/null || break; sleep 0.1; done\n"
-                "cat app.log; grep -q 'RESULT PASS' app.log", 90);
+    const ExecResult result = shell(guest_,
+                                    "cd " + std::string(kFolder) +
+                                        "; touch go\n"
+                                        "for i in $(seq 600); do grep -q RESULT app.log && break\n"
+                                        "  kill -0 " +
+                                        std::to_string(pid_) +
+                                        " 2> /dev/null || break; sleep 0.1; done\n"
+                                        "for i in $(seq 50); do kill -0 " +
+                                        std::to_string(pid_) +
+                                        " 2> /dev/null || break; sleep 0.1; done\n"
+                                        "cat app.log; grep -q 'RESULT PASS' app.log",
+                                    90);
     if (result.code == 0) return testing::AssertionSuccess();
     return testing::AssertionFailure() << result.out;
   }
 
   // What the plugin said in CRIU's log.
   [[nodiscard]] std::string said(const std::string& log) const {
-    return shell(guest_, "grep -E 'godwit|Error' " + std::string(kFolder) + "/image/" + log + " | tail -n 20").out;
+    return shell(guest_, "grep -E 'godwit|Error' " + std::string(kFolder) + "/image/" + log +
+                             " | tail -n 20")
+        .out;
   }
 
   [[nodiscard]] std::string image_bytes() const { return the_lab().get(guest_, image_file()); }
-  void put_image(const std::string& bytes) const { the_lab().put(guest_, image_file(), bytes, 0600); }
+  void put_image(const std::string& bytes) const {
+    the_lab().put(guest_, image_file(), bytes, 0600);
+  }
 
   std::string in_folder(const std::string& script, bool fresh = false) const {
-    return must(guest_, (fresh ? "rm -rf " + std::string(kFolder) + "; mkdir -p " + kFolder + "\n" : "") +
-                            "cd " + kFolder + "\n" + script, 90);
+    return must(guest_,
+                (fresh ? "rm -rf " + std::string(kFolder) + "; mkdir -p " + kFolder + "\n" : "") +
+                    "cd " + kFolder + "\n" + script,
+                90);
   }
 
  private:
-  [[nodiscard]] static std::string image_file() { return std::string(kFolder) + "/image/godwit.img"; }
+  [[nodiscard]] static std::string image_file() {
+    return std::string(kFolder) + "/image/godwit.img";
+  }
 
   void clean_up() const {
     try {
       shell(guest_, "killall -q -9 godwit-objects; cd " + std::string(kFolder) +
                         " 2> /dev/null && id=$(godwit-cr move-id image 2> /dev/null) && "
-                        "godwit-cr drop --move $id; rm -rf " + kFolder);
+                        "godwit-cr drop --move $id; rm -rf " +
+                        kFolder);
     } catch (const std::exception& error) {
       ADD_FAILURE() << error.what();
     }
@@ -99,20 +121,23 @@ class Checkpoint : public GuestTest {
   static testing::AssertionResult succeeded(const ExecResult& result, const Application& app,
                                             const char* log) {
     if (result.code == 0) return testing::AssertionSuccess();
-    return testing::AssertionFailure() << "exit code " << result.code << "\n" << result.out << app.said(log);
+    return testing::AssertionFailure() << "exit code " << result.code << "\n"
+                                       << result.out << app.said(log);
   }
   // It failed, and the log says why in these words.
   static testing::AssertionResult refused(const ExecResult& result, const Application& app,
                                           const char* log, const std::string& why) {
     const std::string said = app.said(log);
     if (result.code != 0 && said.find(why) != std::string::npos) return testing::AssertionSuccess();
-    return testing::AssertionFailure() << "exit code " << result.code << ", and no \"" << why << "\" in\n"
-                                       << said << result.out;
+    return testing::AssertionFailure()
+           << "exit code " << result.code << ", and no \"" << why << "\" in\n"
+           << said << result.out;
   }
 };
 
 #define ASSERT_DUMPED(app, ...) ASSERT_TRUE(succeeded((app).dump(__VA_ARGS__), app, "dump.log"))
-#define ASSERT_RESTORED(app, ...) ASSERT_TRUE(succeeded((app).restore(__VA_ARGS__), app, "restore.log"))
+#define ASSERT_RESTORED(app, ...) \
+  ASSERT_TRUE(succeeded((app).restore(__VA_ARGS__), app, "restore.log"))
 
 class InPlace : public Checkpoint, public testing::WithParamInterface<const char*> {};
 
@@ -141,8 +166,10 @@ TEST_F(Checkpoint, ComesBackTwice) {
 
 TEST_F(Checkpoint, ComesBackAfterPreDump) {
   Application app(kHome, "basic");
-  app.in_folder("mkdir pre; criu pre-dump -t $(pgrep -xo godwit-objects) -D pre -o pre.log -v4 "
-                "--track-mem --manage-cgroups=ignore --tcp-established || { grep Error pre/pre.log; exit 1; }");
+  app.in_folder(
+      "mkdir pre; criu pre-dump -t $(pgrep -xo godwit-objects) -D pre -o pre.log -v4 "
+      "--track-mem --manage-cgroups=ignore --tcp-established || { grep Error pre/pre.log; exit 1; "
+      "}");
   ASSERT_DUMPED(app, "--track-mem --prev-images-dir ../pre");
   EXPECT_TRUE(app.gone());
   ASSERT_RESTORED(app);
@@ -179,7 +206,9 @@ TEST_F(Checkpoint, GoesOnWhenCriuIsKilled) {
 // ------------------------------------------------ refusals, before anything is stopped
 
 TEST_F(Checkpoint, RdmaCmDescriptorIsRefused) {
-  must(kHome, "modprobe rdma_ucm; for i in $(seq 50); do [ -c /dev/infiniband/rdma_cm ] && exit 0; sleep 0.1; done; exit 1");
+  must(kHome,
+       "modprobe rdma_ucm; for i in $(seq 50); do [ -c /dev/infiniband/rdma_cm ] && exit 0; sleep "
+       "0.1; done; exit 1");
   Application app(kHome, "rdmacm");
   EXPECT_TRUE(refused(app.dump(), app, "dump.log", "rdma_cm descriptor"));
   EXPECT_TRUE(app.verifies());
@@ -187,7 +216,8 @@ TEST_F(Checkpoint, RdmaCmDescriptorIsRefused) {
 
 TEST_F(Checkpoint, ForeignProcessWithTheDescriptorIsRefused) {
   Application app(kHome, "foreign");
-  EXPECT_TRUE(refused(app.dump(), app, "dump.log", "which is not being dumped, shares the verbs context"));
+  EXPECT_TRUE(
+      refused(app.dump(), app, "dump.log", "which is not being dumped, shares the verbs context"));
   EXPECT_TRUE(app.verifies());
 }
 

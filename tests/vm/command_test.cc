@@ -23,12 +23,14 @@ namespace fs = std::filesystem;
 class Command : public GuestTest {};
 
 TEST_F(Command, RunGivesOutputAndExitCodeOfTheCommand) {
-  const HostResult result = godwit({"run", kHome, "--", "sh", "-c", "echo out; echo err >&2; exit 7"});
+  const HostResult result =
+      godwit({"run", kHome, "--", "sh", "-c", "echo out; echo err >&2; exit 7"});
   EXPECT_EQ(result.code, 7);
   EXPECT_EQ(result.out, "out\n");
   EXPECT_EQ(result.err, "err\n");
   EXPECT_EQ(godwit({"run", kHome, "--", "sh", "-c", "kill -9 $$"}).code, 128 + 9);
-  const Json json = Json::parse(godwit({"--json", "run", kHome, "--", "sh", "-c", "echo out; exit 3"}).out);
+  const Json json =
+      Json::parse(godwit({"--json", "run", kHome, "--", "sh", "-c", "echo out; exit 3"}).out);
   EXPECT_EQ(json["code"], 3);
   EXPECT_EQ(json["stdout"], "out\n");
   EXPECT_TRUE(fails_saying(godwit({"run", kHome, "--", "no-such-program"}), "no-such-program"));
@@ -77,7 +79,8 @@ TEST_F(Command, CopiesAreTheSameByteForByte) {
   std::stringstream back;
   back << in.rdbuf();
   EXPECT_TRUE(back.str() == bytes);
-  EXPECT_TRUE(fails_saying(godwit({"cp", "home:/no/such/file", here.string() + ".none"}), "/no/such/file"));
+  EXPECT_TRUE(
+      fails_saying(godwit({"cp", "home:/no/such/file", here.string() + ".none"}), "/no/such/file"));
   EXPECT_FALSE(fs::exists(here.string() + ".none"));
   EXPECT_TRUE(fails_saying(godwit({"cp", here.string() + ".none", "home:/tmp/x"}), ".none"));
   EXPECT_TRUE(fails_saying(godwit({"cp", lab_folder(), "home:/tmp/x"}), "is a folder"));
@@ -88,8 +91,8 @@ TEST_F(Command, CopiesAreTheSameByteForByte) {
 }
 
 TEST_F(Command, ContainersLiveAsTheirVerbsSay) {
-  const Json started = parsed(godwit({"--json", "container", "start", kAway, "box", "--", "sh", "-c",
-                                      "hostname; sleep 1000"}));
+  const Json started = parsed(godwit(
+      {"--json", "container", "start", kAway, "box", "--", "sh", "-c", "hostname; sleep 1000"}));
   EXPECT_EQ(started["guest"], kAway);
   const Json list = parsed(godwit({"--json", "container", "list"}));
   ASSERT_EQ(list.size(), 1u);
@@ -98,9 +101,11 @@ TEST_F(Command, ContainersLiveAsTheirVerbsSay) {
   EXPECT_EQ(list[0]["running"], true);
   EXPECT_EQ(parsed(godwit({"--json", "status"}))["containers"][0]["name"], "box");
   EXPECT_EQ(godwit({"container", "logs", "box"}).out, "box\n");
-  EXPECT_TRUE(fails_saying(godwit({"container", "start", kHome, "box", "--", "true"}), "box is there already"));
+  EXPECT_TRUE(fails_saying(godwit({"container", "start", kHome, "box", "--", "true"}),
+                           "box is there already"));
   // Its address answers on the wire.
-  EXPECT_EQ(godwit({"run", kHome, "--", "ping", "-q", "-c", "1", "-W", "5", started["ip"]}).code, 0);
+  EXPECT_EQ(godwit({"run", kHome, "--", "ping", "-q", "-c", "1", "-W", "5", started["ip"]}).code,
+            0);
   EXPECT_EQ(godwit({"container", "rm", "box"}).code, 0);
   EXPECT_EQ(parsed(godwit({"--json", "container", "list"})), Json::array());
   EXPECT_TRUE(fails_saying(godwit({"container", "rm", "box"}), "no container box"));
@@ -269,14 +274,16 @@ TEST_F(Command, HelpIsThereForAll) {
        {"up", "status", "run", "shell", "cp", "container", "migrate", "rxe", "capture", "down"}) {
     const HostResult help = godwit({command, "--help"});
     EXPECT_EQ(help.code, 0) << command;
-    EXPECT_NE(help.out.find(std::string("Usage: godwit [--json] ") + command), std::string::npos) << help.out;
+    EXPECT_NE(help.out.find(std::string("Usage: godwit [--json] ") + command), std::string::npos)
+        << help.out;
     EXPECT_NE(all.out.find(std::string("  ") + command), std::string::npos) << all.out;
   }
 }
 
 TEST_F(Command, UnknownGuestsAndLabsAreTold) {
   EXPECT_TRUE(fails_saying(godwit({"run", "nowhere", "--", "true"}), "no guest nowhere"));
-  EXPECT_TRUE(fails_saying(godwit({"container", "start", "nowhere", "x", "--", "true"}), "no guest nowhere"));
+  EXPECT_TRUE(fails_saying(godwit({"container", "start", "nowhere", "x", "--", "true"}),
+                           "no guest nowhere"));
   EXPECT_TRUE(fails_saying(godwit({"migrate", "nobody", kAway}), "no container nobody"));
   EXPECT_TRUE(fails_saying(godwit({"up", "3"}), "a lab is up already"));
   const HostResult nothing_up = run_on_host({lab::build_folder() + "/bin/godwit", "status"}, 30,
@@ -289,8 +296,8 @@ TEST_F(Command, UnknownGuestsAndLabsAreTold) {
   EXPECT_TRUE(fails_saying(up_in("/etc", "tcg"), "choose another $GODWIT_LAB"));
   EXPECT_TRUE(fails_saying(up_in("/etc/passwd", "tcg"), "choose another $GODWIT_LAB"));
   EXPECT_TRUE(fails_saying(up_in("/proc/lab", "tcg"), "choose another $GODWIT_LAB"));
-  EXPECT_TRUE(fails_saying(up_in("/tmp/" + std::string(90, 'x'), "tcg"),
-                           "choose a shorter $GODWIT_LAB"));
+  EXPECT_TRUE(
+      fails_saying(up_in("/tmp/" + std::string(90, 'x'), "tcg"), "choose a shorter $GODWIT_LAB"));
   EXPECT_FALSE(fs::exists("/tmp/" + std::string(90, 'x')));
   EXPECT_TRUE(fails_saying(up_in(lab_folder() + "/other", "none"), "there are kvm and tcg"));
 }
@@ -313,11 +320,14 @@ TEST_F(Command, InterruptedCommandsLeaveNothingRunning) {
   // In the guest, `sleep` must go with the command that was waiting for it.
   const auto start = Clock::now();
   const HostResult result =
-      run_on_host({"timeout", "-s", "INT", "3", lab::build_folder() + "/bin/godwit", "run", kHome, "--", "sleep", "500"},
+      run_on_host({"timeout", "-s", "INT", "3", lab::build_folder() + "/bin/godwit", "run", kHome,
+                   "--", "sleep", "500"},
                   30, {{"GODWIT_LAB", lab_folder()}});
   EXPECT_NE(result.code, 0);
   EXPECT_LT(std::chrono::duration<double>(Clock::now() - start).count(), 20);
-  EXPECT_NO_THROW(must(kHome, "for i in $(seq 50); do pgrep -x sleep > /dev/null || exit 0; read -t 0.1 < <(:); done; exit 1"));
+  EXPECT_NO_THROW(must(kHome,
+                       "for i in $(seq 50); do pgrep -x sleep > /dev/null || exit 0; read -t 0.1 < "
+                       "<(:); done; exit 1"));
 }
 
 }  // namespace

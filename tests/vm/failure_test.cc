@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// A move that fails, at each of its steps and in each way that the lab can bring about: the program is
-// at home as if nothing had happened, or complete at the destination, and nothing else is left over.
+// A move that fails, at each of its steps and in each way that the lab can bring about: the program
+// is at home as if nothing had happened, or complete at the destination, and nothing else is left
+// over.
 #include <signal.h>
 #include <unistd.h>
 
@@ -25,21 +26,29 @@ struct Case {
 };
 
 // One connection for all cases: what one of them damages shows at the latest in the next one, and
-// in the verdict at the end. Beside it a TCP connection of the same container, whose every line counts.
+// in the verdict at the end. Beside it a TCP connection of the same container, whose every line
+// counts.
 class Failures : public testing::TestWithParam<Case> {
  protected:
   static void SetUpTestSuite() {
     const Containers containers(the_lab());
     // It outlives the lab's daemon.
-    must(kPeer, "setsid --fork socat -u TCP-LISTEN:7777,reuseaddr CREATE:/tmp/ticks < /dev/null > /dev/null 2>&1");
+    must(kPeer,
+         "setsid --fork socat -u TCP-LISTEN:7777,reuseaddr CREATE:/tmp/ticks < /dev/null > "
+         "/dev/null 2>&1");
     wait_for_listener(kPeer, 7777);
-    Containers(the_lab()).start(kPeer, "server", {"godwit-verify", "--events", "--pause", "10", "--json", "-"});
+    Containers(the_lab()).start(kPeer, "server",
+                                {"godwit-verify", "--events", "--pause", "10", "--json", "-"});
     const std::string server = lab::container_ip(containers.find("server").number);
     wait_for_log("server", "waiting on port");
     Containers(the_lab()).start(
         kHome, "client",
-        {"bash", "-c", "(n=0; while sleep 0.3; do echo $((n += 1)); done | socat -u - TCP:" + ip_of(kPeer) + ":7777) &\n"
-         "exec godwit-verify --events --pause 10 --timeout 18 --qps 2 --window 16 --size 4096 --duration 0 --json - " + server});
+        {"bash", "-c",
+         "(n=0; while sleep 0.3; do echo $((n += 1)); done | socat -u - TCP:" + ip_of(kPeer) +
+             ":7777) &\n"
+             "exec godwit-verify --events --pause 10 --timeout 18 --qps 2 --window 16 --size 4096 "
+             "--duration 0 --json - " +
+             server});
     wait_until_it_transfers("client");
     for (const std::string& guest : kGuests) with_program_[guest] = remains(guest);
     // Between two of them there is no sleep to be seen; there mostly is.
@@ -55,7 +64,8 @@ class Failures : public testing::TestWithParam<Case> {
       must(client.guest, "pkill -INT -x godwit-verify");
       for (const char* name : {"client", "server"}) expect_good_at_end(name);
       // Every line of the TCP connection has come, once and in order.
-      must(kPeer, "for i in $(seq 200); do pgrep -x socat > /dev/null || exit 0; sleep 0.1; done; exit 1");
+      must(kPeer,
+           "for i in $(seq 200); do pgrep -x socat > /dev/null || exit 0; sleep 0.1; done; exit 1");
       EXPECT_EQ(must(kPeer, "awk '$1 != NR' /tmp/ticks | head; rm /tmp/ticks"), "");
     } catch (const std::exception& error) {
       ADD_FAILURE() << error.what();
@@ -68,13 +78,15 @@ class Failures : public testing::TestWithParam<Case> {
 
   // Where an earlier test has failed to bring it.
   void SetUp() override {
-    if (Containers(the_lab()).find("client").guest != kHome) (void)godwit({"migrate", "client", kHome}, 300);
+    if (Containers(the_lab()).find("client").guest != kHome)
+      (void)godwit({"migrate", "client", kHome}, 300);
   }
 
   void TearDown() override {
     for (const std::string& guest : kGuests) {
       std::string now;
-      for (int i = 0; i < 20 && (now = remains(guest)) != with_program_[guest]; ++i) usleep(300'000);
+      for (int i = 0; i < 20 && (now = remains(guest)) != with_program_[guest]; ++i)
+        usleep(300'000);
       EXPECT_EQ(with_program_[guest], now) << guest << " is not as it was before the test";
     }
     EXPECT_FALSE(std::filesystem::exists(lab_folder() + "/moves/client"));
@@ -84,8 +96,11 @@ class Failures : public testing::TestWithParam<Case> {
   // More lines of figures at either end, without an error, and more lines over TCP.
   static void expect_all_goes_on() {
     for (const char* name : {"client", "server"}) expect_more_in_log(name, ", 0 errors");
-    EXPECT_NO_THROW(must(kPeer, "n=$(wc -l < /tmp/ticks); for i in $(seq 200); do [ $(wc -l < /tmp/ticks) -gt $((n + 1)) ] && "
-                                "exit 0; sleep 0.1; done; tail -n 2 /tmp/ticks; exit 1")) << "TCP";
+    EXPECT_NO_THROW(must(kPeer,
+                         "n=$(wc -l < /tmp/ticks); for i in $(seq 200); do [ $(wc -l < /tmp/ticks) "
+                         "-gt $((n + 1)) ] && "
+                         "exit 0; sleep 0.1; done; tail -n 2 /tmp/ticks; exit 1"))
+        << "TCP";
     EXPECT_EQ(must(kPeer, "awk '$1 != NR' /tmp/ticks | head -n 3"), "");
   }
 
@@ -106,18 +121,27 @@ TEST_P(Failures, LoseNothing) {
   EXPECT_NE(result.err.find(c.says), std::string::npos) << result.err;
   if (c.code == kKilled) {
     EXPECT_TRUE(std::filesystem::exists(lab_folder() + "/moves/client"));
-    EXPECT_TRUE(fails_saying(godwit({"migrate", "client", kAway}), "was not finished: godwit migrate --recover"));
+    EXPECT_TRUE(fails_saying(godwit({"migrate", "client", kAway}),
+                             "was not finished: godwit migrate --recover"));
   }
-  const bool daemon_killed = name.rfind("DaemonKilled", 0) == 0 && name != "DaemonKilledInPreflight";
+  const bool daemon_killed =
+      name.rfind("DaemonKilled", 0) == 0 && name != "DaemonKilledInPreflight";
   if (daemon_killed) {
-    EXPECT_NE(result.err.find("The daemon of the lab has died. It is started again, and the move ended at home or at away, by: "
-                              "godwit migrate --recover client"), std::string::npos) << result.err;
+    EXPECT_NE(result.err.find("The daemon of the lab has died. It is started again, and the move "
+                              "ended at home or at away, by: "
+                              "godwit migrate --recover client"),
+              std::string::npos)
+        << result.err;
   }
   if (c.code == kKilled || daemon_killed) {
     const HostResult recovered = godwit({"migrate", "--recover"}, 300);
     EXPECT_EQ(recovered.code, 0) << recovered.err;
-    EXPECT_EQ(recovered.err.find("the daemon of the lab had died") != std::string::npos, daemon_killed) << recovered.err;
-    EXPECT_EQ(recovered.out, std::string("client ") + (c.guest == kHome ? "goes on at " : "is complete at ") + c.guest + "\n");
+    EXPECT_EQ(recovered.err.find("the daemon of the lab had died") != std::string::npos,
+              daemon_killed)
+        << recovered.err;
+    EXPECT_EQ(recovered.out, std::string("client ") +
+                                 (c.guest == kHome ? "goes on at " : "is complete at ") + c.guest +
+                                 "\n");
   } else if (c.code == 1 && c.guest == kAway) {  // it is there, and something is still to be done
     EXPECT_EQ(godwit({"migrate", "--recover", "client"}, 300).out, "client is complete at away\n");
   } else if (c.guest == kHome && name.find("Preflight") == std::string::npos) {
@@ -136,11 +160,20 @@ std::string name_of(const testing::TestParamInfo<Case>& info) { return info.para
 INSTANTIATE_TEST_SUITE_P(
     At, Failures,
     testing::Values(
-        Case{"DumpError", {"checkpoint:error"}, 1, kHome, "step checkpoint: runc checkpoint failed"},
+        Case{
+            "DumpError", {"checkpoint:error"}, 1, kHome, "step checkpoint: runc checkpoint failed"},
         Case{"DumpDiskFull", {"checkpoint:full"}, 1, kHome, "No space left on device"},
-        Case{"DumpKilledAtNetworkLock", {"checkpoint@Lock network:kill"}, 1, kHome, "step checkpoint"},
+        Case{"DumpKilledAtNetworkLock",
+             {"checkpoint@Lock network:kill"},
+             1,
+             kHome,
+             "step checkpoint"},
         Case{"DumpKilledAtPages", {"checkpoint@Dumping pages:kill"}, 1, kHome, "step checkpoint"},
-        Case{"DumpKilledWhenComplete", {"checkpoint@Writing stats:kill"}, 1, kHome, "step checkpoint"},
+        Case{"DumpKilledWhenComplete",
+             {"checkpoint@Writing stats:kill"},
+             1,
+             kHome,
+             "step checkpoint"},
         Case{"CopyDiskFull", {"copy:full"}, 1, kHome, "No space left on device"},
         Case{"CopyCorrupt", {"copy:corrupt"}, 1, kHome, "step copy"},
         Case{"RestoreError", {"restore:error"}, 1, kHome, "step restore"},
@@ -164,22 +197,42 @@ INSTANTIATE_TEST_SUITE_P(
 INSTANTIATE_TEST_SUITE_P(
     Full, Failures,
     testing::Values(
-        Case{"DumpKilledAtFiles", {"checkpoint@Dumping opened files:kill"}, 1, kHome, "step checkpoint"},
+        Case{"DumpKilledAtFiles",
+             {"checkpoint@Dumping opened files:kill"},
+             1,
+             kHome,
+             "step checkpoint"},
         Case{"CopyCut", {"copy:cut"}, 1, kHome, "step copy"},
-        Case{"RestoreKilledAtFork", {"restore@Creating process using clone3:kill"}, 1, kHome, "step restore"},
+        Case{"RestoreKilledAtFork",
+             {"restore@Creating process using clone3:kill"},
+             1,
+             kHome,
+             "step restore"},
         Case{"PreflightError", {"preflight:error"}, 1, kHome, "step preflight"},
         Case{"PrepareError", {"prepare:error"}, 1, kHome, "step prepare"},
         Case{"DumpKilledAtSeize", {"checkpoint@Seized task:kill"}, 1, kHome, "step checkpoint"},
-        Case{"DumpKilledAtMappings", {"checkpoint@Collecting mappings:kill"}, 1, kHome, "step checkpoint"},
+        Case{"DumpKilledAtMappings",
+             {"checkpoint@Collecting mappings:kill"},
+             1,
+             kHome,
+             "step checkpoint"},
         Case{"DumpKilledAtCore", {"checkpoint@Dumping core:kill"}, 1, kHome, "step checkpoint"},
         Case{"DumpHang", {"checkpoint:hang"}, 1, kHome, "not done within 20 s"},
         Case{"CopyError", {"copy:error"}, 1, kHome, "step copy"},
         Case{"CopyKilled", {"copy:kill"}, 1, kHome, "step copy"},
         Case{"CopyHang", {"copy:hang"}, 1, kHome, "not done within 20 s"},
-        Case{"RestoreKilledAtDescriptors", {"restore@Receive fd for:kill"}, 1, kHome, "step restore"},
+        Case{"RestoreKilledAtDescriptors",
+             {"restore@Receive fd for:kill"},
+             1,
+             kHome,
+             "step restore"},
         Case{"RestoreKilledAtContext", {"restore@godwit: context:kill"}, 1, kHome, "step restore"},
         Case{"RestoreKilledAtMemory", {"restore:kill"}, 1, kHome, "step restore"},
-        Case{"RestoreKilledAtPostRestore", {"restore@Running post-restore:kill"}, 1, kHome, "step restore"},
+        Case{"RestoreKilledAtPostRestore",
+             {"restore@Running post-restore:kill"},
+             1,
+             kHome,
+             "step restore"},
         Case{"RestoreHang", {"restore:hang"}, 1, kHome, "not done within 20 s"},
         Case{"HandOverHang", {"hand-over:hang"}, 1, kHome, "step go"},  // the gate times out
         Case{"GoKilledAtOnce", {"go:kill"}, 0, kAway, ""},
@@ -216,8 +269,9 @@ TEST_P(GuestFails, WhileAContainerMovesThere) {
   const auto server = launch(kPeer, "exec godwit-verify --events --pause 10");
   wait_for_listener(kPeer, 18517);
   Containers containers(the_lab());
-  const Container c = containers.start(kHome, "client", {"godwit-verify", "--events", "--pause", "10", "--qps", "2", "--window", "16",
-                                                         "--duration", "0", ip_of(kPeer)});
+  const Container c = containers.start(kHome, "client",
+                                       {"godwit-verify", "--events", "--pause", "10", "--qps", "2",
+                                        "--window", "16", "--duration", "0", ip_of(kPeer)});
   wait_until_it_transfers("client");
   const HostResult result = godwit({"migrate", "client", kAway, "--fail-at", GetParam()}, 300);
   EXPECT_EQ(result.code, 1) << result.err;
@@ -233,7 +287,8 @@ TEST_P(GuestFails, WhileAContainerMovesThere) {
 }
 
 INSTANTIATE_TEST_SUITE_P(FullAt, GuestFails,
-                         testing::Values("checkpoint:guest", "copy:guest", "restore:guest", "hand-over:guest"),
+                         testing::Values("checkpoint:guest", "copy:guest", "restore:guest",
+                                         "hand-over:guest"),
                          [](const auto& info) {
                            std::string name = info.param;
                            name = name.substr(0, name.find(':'));

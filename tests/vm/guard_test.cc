@@ -27,17 +27,26 @@ using Rise = std::map<unsigned, std::uint64_t>;
 // ------------------------------------------------ a third guest that sends what it likes
 
 // Of RoCEv2 packets, every reason to drop one, and all of the migration protocol.
-constexpr unsigned kWatched[] = {
-    GODWIT_COUNTER_RX_ICRC_ENCAPSULATED, GODWIT_COUNTER_RX_MALFORMED,
-    GODWIT_COUNTER_RX_NO_QP,             GODWIT_COUNTER_RX_BAD_ADDRESS,
-    GODWIT_COUNTER_RX_BAD_PKEY,          GODWIT_COUNTER_RX_NAK_STOPPED,
-    GODWIT_COUNTER_TX_NAK_STOPPED,       GODWIT_COUNTER_RX_RESUME,
-    GODWIT_COUNTER_TX_RESUME,            GODWIT_COUNTER_RX_RESUME_ACK,
-    GODWIT_COUNTER_TX_RESUME_ACK,        GODWIT_COUNTER_RESUME_ACCEPTED,
-    GODWIT_COUNTER_RESUME_BAD_VERSION,   GODWIT_COUNTER_RESUME_BAD_TOKEN,
-    GODWIT_COUNTER_RESUME_BAD_ADDRESS,   GODWIT_COUNTER_RESUME_STALE_EPOCH,
-    GODWIT_COUNTER_RESUME_RATE_LIMITED,  GODWIT_COUNTER_RESUME_ACK_UNEXPECTED,
-    GODWIT_COUNTER_NAK_STOPPED_IGNORED,  GODWIT_COUNTER_PAUSE_LIMIT_EXCEEDED};
+constexpr unsigned kWatched[] = {GODWIT_COUNTER_RX_ICRC_ENCAPSULATED,
+                                 GODWIT_COUNTER_RX_MALFORMED,
+                                 GODWIT_COUNTER_RX_NO_QP,
+                                 GODWIT_COUNTER_RX_BAD_ADDRESS,
+                                 GODWIT_COUNTER_RX_BAD_PKEY,
+                                 GODWIT_COUNTER_RX_NAK_STOPPED,
+                                 GODWIT_COUNTER_TX_NAK_STOPPED,
+                                 GODWIT_COUNTER_RX_RESUME,
+                                 GODWIT_COUNTER_TX_RESUME,
+                                 GODWIT_COUNTER_RX_RESUME_ACK,
+                                 GODWIT_COUNTER_TX_RESUME_ACK,
+                                 GODWIT_COUNTER_RESUME_ACCEPTED,
+                                 GODWIT_COUNTER_RESUME_BAD_VERSION,
+                                 GODWIT_COUNTER_RESUME_BAD_TOKEN,
+                                 GODWIT_COUNTER_RESUME_BAD_ADDRESS,
+                                 GODWIT_COUNTER_RESUME_STALE_EPOCH,
+                                 GODWIT_COUNTER_RESUME_RATE_LIMITED,
+                                 GODWIT_COUNTER_RESUME_ACK_UNEXPECTED,
+                                 GODWIT_COUNTER_NAK_STOPPED_IGNORED,
+                                 GODWIT_COUNTER_PAUSE_LIMIT_EXCEEDED};
 
 Counters counters(const std::string& guest) { return lab::read_counters(the_lab(), guest); }
 
@@ -81,7 +90,8 @@ class Forger {
 
   void send(const Json& frames) {
     process_->write(frames.dump() + "\n");
-    process_->wait_for_line([](const std::string& line) { return line.rfind("sent ", 0) == 0; }, 30);
+    process_->wait_for_line([](const std::string& line) { return line.rfind("sent ", 0) == 0; },
+                            30);
   }
 
  private:
@@ -100,10 +110,12 @@ struct Victim {
 struct Capture {
   struct Frame {
     std::string bytes;
-    [[nodiscard]] std::uint8_t at(std::size_t i) const { return static_cast<std::uint8_t>(bytes[i]); }
+    [[nodiscard]] std::uint8_t at(std::size_t i) const {
+      return static_cast<std::uint8_t>(bytes[i]);
+    }
     [[nodiscard]] std::string source() const {
-      return std::to_string(at(26)) + "." + std::to_string(at(27)) + "." + std::to_string(at(28)) + "." +
-             std::to_string(at(29));
+      return std::to_string(at(26)) + "." + std::to_string(at(27)) + "." + std::to_string(at(28)) +
+             "." + std::to_string(at(29));
     }
     [[nodiscard]] std::string hex() const {
       std::string text;
@@ -125,7 +137,8 @@ struct Capture {
       frame.bytes.resize(header[2]);
       in.read(frame.bytes.data(), header[2]);
       // IPv4 without options
-      if (frame.bytes.size() > 42 && frame.at(12) == 8 && frame.at(13) == 0 && frame.at(14) == 0x45) {
+      if (frame.bytes.size() > 42 && frame.at(12) == 8 && frame.at(13) == 0 &&
+          frame.at(14) == 0x45) {
         frames.push_back(frame);
       }
     }
@@ -136,7 +149,9 @@ struct Capture {
     static const std::regex kLine("qp 0 ([0-9a-f]+) ([0-9a-f]+)\n");
     for (const Frame& frame : frames) {
       std::smatch match;
-      if (frame.at(23) != 6 || frame.source() != ip || !std::regex_search(frame.bytes, match, kLine)) continue;
+      if (frame.at(23) != 6 || frame.source() != ip ||
+          !std::regex_search(frame.bytes, match, kLine))
+        continue;
       Victim v;
       v.ip = ip;
       v.qpn = static_cast<std::uint32_t>(std::stoul(match[1], nullptr, 16));
@@ -148,7 +163,9 @@ struct Capture {
 
   [[nodiscard]] std::optional<Frame> roce(std::uint8_t opcode, const std::string& from) const {
     for (const Frame& frame : frames) {
-      if (frame.at(23) != 17 || frame.at(36) != 0x12 || frame.at(37) != 0xb7 || frame.bytes.size() < 58) continue;
+      if (frame.at(23) != 17 || frame.at(36) != 0x12 || frame.at(37) != 0xb7 ||
+          frame.bytes.size() < 58)
+        continue;
       if (frame.at(42) == opcode && frame.source() == from) return frame;
     }
     return std::nullopt;
@@ -167,7 +184,8 @@ class Guard : public Move {
   static std::string capture_file() { return lab_folder() + "/guard.pcap"; }
 
   // Sends, and sees which counters of the victim's NIC rise, and that no others do.
-  static void expect(Forger& forger, const std::string& victim, const Json& frames, const Rise& rise) {
+  static void expect(Forger& forger, const std::string& victim, const Json& frames,
+                     const Rise& rise) {
     const Counters before = counters(victim);
     forger.send(frames);
     Counters now{};
@@ -213,12 +231,15 @@ TEST_F(Guard, ForgedPacketsAreDroppedAndCounted) {
   Forger forger(kAway);
   the_lab().capture_start(kPeer, capture_file());
   const int port = fresh_port();
-  const auto server = launch(kHome, "exec godwit-verify --timeout 18 --port " + std::to_string(port));
+  const auto server =
+      launch(kHome, "exec godwit-verify --timeout 18 --port " + std::to_string(port));
   wait_for_listener(kHome, port);
-  const auto client = launch(kPeer, "exec godwit-verify --qps 2 --size 2048 --timeout 18 --duration 0 --port " +
-                                        std::to_string(port) + " " + ip_of(kHome));
+  const auto client =
+      launch(kPeer, "exec godwit-verify --qps 2 --size 2048 --timeout 18 --duration 0 --port " +
+                        std::to_string(port) + " " + ip_of(kHome));
   const auto transfers = [&client] {
-    client->wait_for_line([](const std::string& line) { return line.find("op/s") != std::string::npos; }, 60);
+    client->wait_for_line(
+        [](const std::string& line) { return line.find("op/s") != std::string::npos; }, 60);
   };
   transfers();
   the_lab().capture_stop(kPeer);
@@ -227,9 +248,12 @@ TEST_F(Guard, ForgedPacketsAreDroppedAndCounted) {
   const Counters away_before = counters(kAway);
   // Forged packets are of the peer, said to home.
   const std::string away_ip = ip_of(kAway);
-  const auto frame = [&](const char* what, const Json& more) { return forger.frame(what, kHome, home.qpn, more); };
+  const auto frame = [&](const char* what, const Json& more) {
+    return forger.frame(what, kHome, home.qpn, more);
+  };
   const auto sign = [&](int kind, int flags, std::uint32_t epoch, const std::string& address) {
-    return Json::array({kind, flags, peer.qpn, home.qpn, (flags & 4) != 0 ? home.psn : peer.psn, epoch, address});
+    return Json::array(
+        {kind, flags, peer.qpn, home.qpn, (flags & 4) != 0 ? home.psn : peer.psn, epoch, address});
   };
   struct Case {
     const char* name;
@@ -238,50 +262,78 @@ TEST_F(Guard, ForgedPacketsAreDroppedAndCounted) {
   };
   const Rise bad_token = {{GODWIT_COUNTER_RX_RESUME, 1}, {GODWIT_COUNTER_RESUME_BAD_TOKEN, 1}};
   const Rise bad_version = {{GODWIT_COUNTER_RX_RESUME, 1}, {GODWIT_COUNTER_RESUME_BAD_VERSION, 1}};
-  const Rise unexpected = {{GODWIT_COUNTER_RX_RESUME_ACK, 1}, {GODWIT_COUNTER_RESUME_ACK_UNEXPECTED, 1}};
-  const Rise ignored = {{GODWIT_COUNTER_RX_NAK_STOPPED, 1}, {GODWIT_COUNTER_NAK_STOPPED_IGNORED, 1}};
+  const Rise unexpected = {{GODWIT_COUNTER_RX_RESUME_ACK, 1},
+                           {GODWIT_COUNTER_RESUME_ACK_UNEXPECTED, 1}};
+  const Rise ignored = {{GODWIT_COUNTER_RX_NAK_STOPPED, 1},
+                        {GODWIT_COUNTER_NAK_STOPPED_IGNORED, 1}};
   Json guessed = sign(1, 0, 1, away_ip);
   guessed[4] = (peer.psn + 1) & 0xffffff;
   const Json own = sign(1, 0, 1, away_ip);  // right in all
   const std::vector<Case> cases = {
       {"random token", frame("resume", {{"token", 0x123456789abcdef}}), bad_token},
-      {"token for the peer's address", frame("resume", {{"sign", sign(1, 0, 1, peer.ip)}}), bad_token},
-      {"the same, to the peer's own address", frame("resume", {{"sign", own}, {"src", peer.ip}}), bad_token},
+      {"token for the peer's address", frame("resume", {{"sign", sign(1, 0, 1, peer.ip)}}),
+       bad_token},
+      {"the same, to the peer's own address", frame("resume", {{"sign", own}, {"src", peer.ip}}),
+       bad_token},
       {"signed without the PSN", frame("resume", {{"sign", guessed}}), bad_token},
-      {"the other end's token", frame("resume", {{"sign", {1, 0, home.qpn, peer.qpn, home.psn, 1, away_ip}}}), bad_token},
+      {"the other end's token",
+       frame("resume", {{"sign", {1, 0, home.qpn, peer.qpn, home.psn, 1, away_ip}}}), bad_token},
       {"a RESUME_ACK's token", frame("resume", {{"sign", sign(2, 0, 1, away_ip)}}), bad_token},
       {"signed without the flag", frame("resume", {{"sign", own}, {"flags", 4}}), bad_token},
       {"another epoch than the token's", frame("resume", {{"sign", own}, {"epoch", 2}}), bad_token},
       {"version 0", frame("resume", {{"sign", own}, {"version", 0}}), bad_version},
       {"version 2", frame("resume", {{"sign", own}, {"version", 2}}), bad_version},
       {"flag HOME", frame("resume", {{"sign", sign(1, 2, 1, away_ip)}, {"flags", 2}}), bad_version},
-      {"flags that are none", frame("resume", {{"sign", sign(1, 0xf8, 1, away_ip)}, {"flags", 0xf8}}), bad_version},
+      {"flags that are none",
+       frame("resume", {{"sign", sign(1, 0xf8, 1, away_ip)}, {"flags", 0xf8}}), bad_version},
       {"reserved bytes", frame("resume", {{"sign", own}, {"reserved", 1}}), bad_version},
       {"trailing bytes", frame("resume", {{"sign", own}, {"trailing", 4}}), bad_version},
       {"MigrOS's RESUME", frame("resume", {{"bare", true}}), bad_version},
-      {"IPv6", frame("resume", {{"sign", sign(1, 0, 1, ip6_of(kAway))}, {"src", ip6_of(kAway)}, {"dst", "::ffff:" + home.ip}}),
+      {"IPv6",
+       frame("resume", {{"sign", sign(1, 0, 1, ip6_of(kAway))},
+                        {"src", ip6_of(kAway)},
+                        {"dst", "::ffff:" + home.ip}}),
        {{GODWIT_COUNTER_RX_RESUME, 1}, {GODWIT_COUNTER_RESUME_BAD_ADDRESS, 1}}},
-      {"stale epoch", frame("resume", {{"sign", sign(1, 0, 0, away_ip)}, {"epoch", 0}}),
+      {"stale epoch",
+       frame("resume", {{"sign", sign(1, 0, 0, away_ip)}, {"epoch", 0}}),
        {{GODWIT_COUNTER_RX_RESUME, 1}, {GODWIT_COUNTER_RESUME_STALE_EPOCH, 1}}},
-      {"to another address of home", frame("resume", {{"sign", own}, {"src", ip6_of(kAway)}, {"dst", ip6_of(kHome)}}),
+      {"to another address of home",
+       frame("resume", {{"sign", own}, {"src", ip6_of(kAway)}, {"dst", ip6_of(kHome)}}),
        {{GODWIT_COUNTER_RX_BAD_ADDRESS, 1}}},
-      {"P_Key", frame("resume", {{"sign", own}, {"pkey", 0x8001}}), {{GODWIT_COUNTER_RX_BAD_PKEY, 1}}},
-      {"no such QP", frame("resume", {{"sign", own}, {"qpn", home.qpn ^ 0x800000}}), {{GODWIT_COUNTER_RX_NO_QP, 1}}},
-      {"ICRC", frame("resume", {{"sign", own}, {"wrong_icrc", true}}), {{GODWIT_COUNTER_RX_ICRC_ENCAPSULATED, 1}}},
-      {"RESUME_ACK unasked", frame("resume_ack", {{"sign", {2, 0, home.qpn, peer.qpn, home.psn, 1, home.ip}}}), unexpected},
+      {"P_Key",
+       frame("resume", {{"sign", own}, {"pkey", 0x8001}}),
+       {{GODWIT_COUNTER_RX_BAD_PKEY, 1}}},
+      {"no such QP",
+       frame("resume", {{"sign", own}, {"qpn", home.qpn ^ 0x800000}}),
+       {{GODWIT_COUNTER_RX_NO_QP, 1}}},
+      {"ICRC",
+       frame("resume", {{"sign", own}, {"wrong_icrc", true}}),
+       {{GODWIT_COUNTER_RX_ICRC_ENCAPSULATED, 1}}},
+      {"RESUME_ACK unasked",
+       frame("resume_ack", {{"sign", {2, 0, home.qpn, peer.qpn, home.psn, 1, home.ip}}}),
+       unexpected},
       {"… from the peer's address",
-       frame("resume_ack", {{"sign", {2, 0, home.qpn, peer.qpn, home.psn, 0, home.ip}}, {"epoch", 0}, {"src", peer.ip}}), unexpected},
+       frame("resume_ack", {{"sign", {2, 0, home.qpn, peer.qpn, home.psn, 0, home.ip}},
+                            {"epoch", 0},
+                            {"src", peer.ip}}),
+       unexpected},
       {"RESUME_ACK with any token", frame("resume_ack", {{"token", 1}}), unexpected},
       {"RESUME_ACK of MigrOS", frame("resume_ack", {{"bare", true}}), unexpected},
-      {"NAK_STOPPED from elsewhere", frame("nak_stopped", {{"psn", home.psn}}), {{GODWIT_COUNTER_RX_BAD_ADDRESS, 1}}},
-      {"NAK_STOPPED beyond the window", frame("nak_stopped", {{"psn", (home.psn + 0x700000) & 0xffffff}, {"src", peer.ip}}), ignored},
-      {"NAK_STOPPED before the window", frame("nak_stopped", {{"psn", (home.psn - 0x80000) & 0xffffff}, {"src", peer.ip}}), ignored},
+      {"NAK_STOPPED from elsewhere",
+       frame("nak_stopped", {{"psn", home.psn}}),
+       {{GODWIT_COUNTER_RX_BAD_ADDRESS, 1}}},
+      {"NAK_STOPPED beyond the window",
+       frame("nak_stopped", {{"psn", (home.psn + 0x700000) & 0xffffff}, {"src", peer.ip}}),
+       ignored},
+      {"NAK_STOPPED before the window",
+       frame("nak_stopped", {{"psn", (home.psn - 0x80000) & 0xffffff}, {"src", peer.ip}}), ignored},
   };
   for (const Case& one : cases) {
     SCOPED_TRACE(one.name);
     expect(forger, kHome, Json::array({one.frame}), one.rise);
   }
-  EXPECT_NE(shown(kHome, home.qpn).find("drv_peer_epoch 0"), std::string::npos) << shown(kHome, home.qpn);
+  EXPECT_NE(shown(kHome, home.qpn).find("drv_peer_epoch 0"), std::string::npos)
+      << shown(kHome, home.qpn);
 
   // More than 16 wrong tokens within a second, and a right one among the silence: it has to wait.
   usleep(1'100'000);
@@ -292,18 +344,24 @@ TEST_F(Guard, ForgedPacketsAreDroppedAndCounted) {
                                       {"src_mac", lab::nic_mac(lab::guest_index(kPeer))}});
   flood.push_back(right);
   expect(forger, kHome, flood,
-         {{GODWIT_COUNTER_RX_RESUME, 41}, {GODWIT_COUNTER_RESUME_BAD_TOKEN, 17}, {GODWIT_COUNTER_RESUME_RATE_LIMITED, 24}});
+         {{GODWIT_COUNTER_RX_RESUME, 41},
+          {GODWIT_COUNTER_RESUME_BAD_TOKEN, 17},
+          {GODWIT_COUNTER_RESUME_RATE_LIMITED, 24}});
   // It came with the peer's MAC: the switch has to learn again where that is.
   const std::string speak = "ping -q -c 1 -W 5 " + ip_of(kHome);
   must(kPeer, speak);
   usleep(1'100'000);
   expect(forger, kHome, Json::array({right}),
-         {{GODWIT_COUNTER_RX_RESUME, 1}, {GODWIT_COUNTER_RESUME_ACCEPTED, 1}, {GODWIT_COUNTER_TX_RESUME_ACK, 1}});
+         {{GODWIT_COUNTER_RX_RESUME, 1},
+          {GODWIT_COUNTER_RESUME_ACCEPTED, 1},
+          {GODWIT_COUNTER_TX_RESUME_ACK, 1}});
   must(kPeer, speak);
-  EXPECT_NE(shown(kHome, home.qpn).find("drv_peer_epoch 1"), std::string::npos) << shown(kHome, home.qpn);
+  EXPECT_NE(shown(kHome, home.qpn).find("drv_peer_epoch 1"), std::string::npos)
+      << shown(kHome, home.qpn);
 
   // None of it has come to the sender, and the connection is as good as it was.
-  EXPECT_EQ(counters(kAway)[GODWIT_COUNTER_RX_RDMA_PACKETS], away_before[GODWIT_COUNTER_RX_RDMA_PACKETS]);
+  EXPECT_EQ(counters(kAway)[GODWIT_COUNTER_RX_RDMA_PACKETS],
+            away_before[GODWIT_COUNTER_RX_RDMA_PACKETS]);
   transfers();
   client->signal(SIGINT);
   expect_good(client->wait(90));
@@ -317,9 +375,9 @@ TEST_F(Guard, ReplaysOfAMoveChangeNothing) {
   const Container server = start(kHome, "server", {"godwit-verify", "--timeout", "18"});
   wait_for_log("server", "waiting on port");
   const std::string server_ip = lab::container_ip(server.number);
-  const Container mover = start(
-      kHome, "mover",
-      {"godwit-verify", "--qps", "1", "--size", "2048", "--timeout", "18", "--duration", "0", server_ip});
+  const Container mover = start(kHome, "mover",
+                                {"godwit-verify", "--qps", "1", "--size", "2048", "--timeout", "18",
+                                 "--duration", "0", server_ip});
   wait_until_it_transfers("mover");
   expect_little_is_shown(server);
   the_lab().capture_start(kHome, capture_file());
@@ -331,8 +389,8 @@ TEST_F(Guard, ReplaysOfAMoveChangeNothing) {
   ASSERT_TRUE(resume.has_value());
   ASSERT_TRUE(ack.has_value());
   const Counters away_before = counters(kAway);
-  // All as it was but the MAC that it comes from, which is in no check sum and not in the token: with
-  // the mover's own the switch would take the forger for the mover until that speaks again.
+  // All as it was but the MAC that it comes from, which is in no check sum and not in the token:
+  // with the mover's own the switch would take the forger for the mover until that speaks again.
   const std::string away_mac = lab::nic_mac(lab::guest_index(kAway));
   const auto from_away = [&away_mac](Capture::Frame frame) {
     for (std::size_t i = 0; i < 6; ++i) {
@@ -342,12 +400,14 @@ TEST_F(Guard, ReplaysOfAMoveChangeNothing) {
   };
   const Rise again = {{GODWIT_COUNTER_RX_RESUME, 1}, {GODWIT_COUNTER_TX_RESUME_ACK, 1}};
   const Rise stale = {{GODWIT_COUNTER_RX_RESUME, 1}, {GODWIT_COUNTER_RESUME_STALE_EPOCH, 1}};
-  const Rise unexpected = {{GODWIT_COUNTER_RX_RESUME_ACK, 1}, {GODWIT_COUNTER_RESUME_ACK_UNEXPECTED, 1}};
+  const Rise unexpected = {{GODWIT_COUNTER_RX_RESUME_ACK, 1},
+                           {GODWIT_COUNTER_RESUME_ACK_UNEXPECTED, 1}};
 
   // The epoch is the present one: it is answered, to where the mover is, which drops the answer.
   const std::uint64_t before = counters(kPeer)[GODWIT_COUNTER_RESUME_ACK_UNEXPECTED];
   expect(forger, kHome, from_away(*resume), again);
-  for (int i = 0; i < 100 && counters(kPeer)[GODWIT_COUNTER_RESUME_ACK_UNEXPECTED] == before; ++i) usleep(50'000);
+  for (int i = 0; i < 100 && counters(kPeer)[GODWIT_COUNTER_RESUME_ACK_UNEXPECTED] == before; ++i)
+    usleep(50'000);
   EXPECT_EQ(counters(kPeer)[GODWIT_COUNTER_RESUME_ACK_UNEXPECTED], before + 1);
   expect(forger, kPeer, from_away(*ack), unexpected);
   expect_it_still_transfers("mover");
@@ -356,7 +416,8 @@ TEST_F(Guard, ReplaysOfAMoveChangeNothing) {
   expect(forger, kHome, from_away(*resume), stale);
   expect(forger, kHome, from_away(*ack), unexpected);
   expect_it_still_transfers("mover");
-  EXPECT_EQ(counters(kAway)[GODWIT_COUNTER_RX_RDMA_PACKETS], away_before[GODWIT_COUNTER_RX_RDMA_PACKETS]);
+  EXPECT_EQ(counters(kAway)[GODWIT_COUNTER_RX_RDMA_PACKETS],
+            away_before[GODWIT_COUNTER_RX_RDMA_PACKETS]);
 
   must(kHome, "pkill -INT -x -f 'godwit-verify --qps .*'");
   for (const char* name : {"mover", "server"}) expect_good_at_end(name);
@@ -407,19 +468,25 @@ TEST_F(Guard, ForgedNakStoppedCostsOneAckTimeout) {
   Forger forger(kAway);
   the_lab().put(kHome, "/tmp/waiting.py", kWaiting);
   const auto program = the_lab().start(
-      kHome, {"python3", "/tmp/waiting.py", std::to_string(gid_index(kHome, "godwit0", ip_of(kHome)))});
-  const std::string first = program->wait_for_line([](const std::string& line) { return line.rfind("qpn ", 0) == 0; }, 60);
+      kHome,
+      {"python3", "/tmp/waiting.py", std::to_string(gid_index(kHome, "godwit0", ip_of(kHome)))});
+  const std::string first = program->wait_for_line(
+      [](const std::string& line) { return line.rfind("qpn ", 0) == 0; }, 60);
   const auto qpn = static_cast<std::uint32_t>(std::stoul(first.substr(4)));
   const auto tell = [&program](const char* what) {
     program->write(std::string(what) + "\n");
     program->wait_for_line([](const std::string& line) { return line == "done"; }, 60);
   };
-  const Json nak = Json::array({forger.frame("nak_stopped", kHome, qpn, {{"src", ip_of(kHome)}, {"psn", 0x111}})});
+  const Json nak = Json::array(
+      {forger.frame("nak_stopped", kHome, qpn, {{"src", ip_of(kHome)}, {"psn", 0x111}})});
   // Nothing is outstanding.
-  expect(forger, kHome, nak, {{GODWIT_COUNTER_RX_NAK_STOPPED, 1}, {GODWIT_COUNTER_NAK_STOPPED_IGNORED, 1}});
+  expect(forger, kHome, nak,
+         {{GODWIT_COUNTER_RX_NAK_STOPPED, 1}, {GODWIT_COUNTER_NAK_STOPPED_IGNORED, 1}});
   const Counters before = counters(kHome);
   tell("send");
-  for (int i = 0; i < 100 && counters(kHome)[GODWIT_COUNTER_RNR_NAK_RETRY_ERR] == before[GODWIT_COUNTER_RNR_NAK_RETRY_ERR]; ++i) {
+  for (int i = 0; i < 100 && counters(kHome)[GODWIT_COUNTER_RNR_NAK_RETRY_ERR] ==
+                                 before[GODWIT_COUNTER_RNR_NAK_RETRY_ERR];
+       ++i) {
     usleep(20'000);
   }
   expect(forger, kHome, nak, {{GODWIT_COUNTER_RX_NAK_STOPPED, 1}});
@@ -447,13 +514,15 @@ class Hostile : public Guard, public testing::WithParamInterface<const char*> {}
 
 // tests/apps/godwit-hostile.cc says what each case does; each checks traffic at its end.
 TEST_P(Hostile, IsWithstood) {
-  const ExecResult result = shell(kHome, std::string("godwit-hostile --rounds 8 --case ") + GetParam(), 120);
+  const ExecResult result =
+      shell(kHome, std::string("godwit-hostile --rounds 8 --case ") + GetParam(), 120);
   EXPECT_EQ(result.code, 0) << result.out;
   EXPECT_NE(result.out.find("RESULT PASS"), std::string::npos) << result.out;
 }
 
 INSTANTIATE_TEST_SUITE_P(Guard, Hostile,
-                         testing::Values("nobody", "container", "userns", "restorer", "others", "verbs", "images"),
+                         testing::Values("nobody", "container", "userns", "restorer", "others",
+                                         "verbs", "images"),
                          [](const auto& info) { return std::string(info.param); });
 
 // Root of a container of the lab has no right to checkpoint or restore, nor does a user namespace

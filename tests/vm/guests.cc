@@ -67,7 +67,8 @@ std::string lab_folder() {
 const Lab& the_lab() {
   Lab& lab = lab_object();
   static bool known = false;
-  // The guests of a lab whose daemon a test has killed go on; those that a killed test run has left go.
+  // The guests of a lab whose daemon a test has killed go on; those that a killed test run has left
+  // go.
   if (known) (void)lab.revive([](const std::string&) {});
   if (!lab.is_up()) {
     lab.down();
@@ -148,10 +149,13 @@ std::string gid_of(const std::string& address) {
 int gid_index(const std::string& guest, const std::string& device, const std::string& address) {
   return std::stoi(must(guest, "cd /sys/class/infiniband/" + device + "/ports/1\n" +
                                    "for i in {0..63}; do read gid < gids/$i || break\n"
-                                   "  [ $gid = " + gid_of(address) + " ] || continue\n"
+                                   "  [ $gid = " +
+                                   gid_of(address) +
+                                   " ] || continue\n"
                                    "  [ \"$(cat gid_attrs/types/$i)\" = 'RoCE v2' ] || continue\n"
                                    "  echo $i; exit 0; done\n"
-                                   "echo no GID " + address + " on " + device + "; cat gids/?; exit 1"));
+                                   "echo no GID " +
+                                   address + " on " + device + "; cat gids/?; exit 1"));
 }
 
 Talk talk(const Side& server, const Side& client, int port, double seconds) {
@@ -176,8 +180,9 @@ testing::AssertionResult good(const Talk& talk) {
   if (talk.server.code == 0 && talk.client.code == 0 && !wrong_bytes)
     return testing::AssertionSuccess();
   return testing::AssertionFailure()
-         << "server: exit code " << talk.server.code << "\n" << talk.server.out
-         << "\nclient: exit code " << talk.client.code << "\n" << talk.client.out;
+         << "server: exit code " << talk.server.code << "\n"
+         << talk.server.out << "\nclient: exit code " << talk.client.code << "\n"
+         << talk.client.out;
 }
 
 int fresh_port() {
@@ -197,7 +202,8 @@ HostResult run_on_host(const Argv& argv, double seconds,
   for (const auto& [name, value] : env) variables.push_back(name + "=" + value);
   std::vector<char*> arguments, environment;
   for (const std::string& arg : argv) arguments.push_back(const_cast<char*>(arg.c_str()));
-  for (const std::string& entry : variables) environment.push_back(const_cast<char*>(entry.c_str()));
+  for (const std::string& entry : variables)
+    environment.push_back(const_cast<char*>(entry.c_str()));
   arguments.push_back(nullptr);
   environment.push_back(nullptr);
   posix_spawn_file_actions_t actions;
@@ -298,10 +304,13 @@ void GuestTest::TearDown() {
   std::printf("-- logs of the guests: %s/log\n", lab.folder().c_str());
   for (const std::string& guest : kGuests) {
     try {
-      std::printf("-- kernel's log of %s during the test\n%s", guest.c_str(),
-                  lab.shell(guest, "now=$(cut -d. -f1 /proc/uptime); dmesg | tr -d '[]' | awk -v since=$((now - " +
-                                       std::to_string(static_cast<int>(seconds_since(started_)) + 1) +
-                                       ")) '$1 >= since' | tail -n 30").out.c_str());
+      std::printf(
+          "-- kernel's log of %s during the test\n%s", guest.c_str(),
+          lab.shell(guest,
+                    "now=$(cut -d. -f1 /proc/uptime); dmesg | tr -d '[]' | awk -v since=$((now - " +
+                        std::to_string(static_cast<int>(seconds_since(started_)) + 1) +
+                        ")) '$1 >= since' | tail -n 30")
+              .out.c_str());
     } catch (const std::exception& error) {
       std::printf("-- %s: %s\n", guest.c_str(), error.what());
     }
@@ -318,7 +327,9 @@ class Progress : public testing::EmptyTestEventListener {
     const auto& result = *info.result();
     std::printf("   %6.1f s  %s.%s%s\n", static_cast<double>(result.elapsed_time()) / 1000,
                 info.test_suite_name(), info.name(),
-                result.Skipped() ? " (skipped)" : result.Passed() ? "" : " FAILED");
+                result.Skipped()  ? " (skipped)"
+                : result.Passed() ? ""
+                                  : " FAILED");
     std::fflush(stdout);
   }
 };

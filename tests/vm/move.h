@@ -20,17 +20,25 @@ using lab::Containers;
 // Until a container has said this.
 inline void wait_for_log(const std::string& name, const std::string& text) {
   const Container c = Containers(the_lab()).find(name);
-  must(c.guest, "log=" + Containers::log_file(c) + "\n"
-                "for i in $(seq 300); do grep -q '" + text + "' $log && exit 0; sleep 0.1; done; cat $log; exit 1");
+  must(c.guest, "log=" + Containers::log_file(c) +
+                    "\n"
+                    "for i in $(seq 300); do grep -q '" +
+                    text + "' $log && exit 0; sleep 0.1; done; cat $log; exit 1");
 }
 
 // It has said this twice more: the first may be of before.
 inline void expect_more_in_log(const std::string& name, const std::string& text) {
   const Container c = Containers(the_lab()).find(name);
-  EXPECT_NO_THROW(must(c.guest, "log=" + Containers::log_file(c) + "\n"
-                                "n=$(grep -c '" + text + "' $log); for i in $(seq 300); do "
-                                "[ $(grep -c '" + text + "' $log) -gt $((n + 1)) ] && exit 0; sleep 0.1; done; "
-                                "cat $log; exit 1")) << name;
+  EXPECT_NO_THROW(must(c.guest, "log=" + Containers::log_file(c) +
+                                    "\n"
+                                    "n=$(grep -c '" +
+                                    text +
+                                    "' $log); for i in $(seq 300); do "
+                                    "[ $(grep -c '" +
+                                    text +
+                                    "' $log) -gt $((n + 1)) ] && exit 0; sleep 0.1; done; "
+                                    "cat $log; exit 1"))
+      << name;
 }
 
 // The load is on its way: the program has printed its first figures.
@@ -80,14 +88,19 @@ class Move : public GuestTest {
   static lab::MoveReport move_to_any_index(const std::string& name, const std::string& to) {
     lab::MoveOptions options;
     options.any_gid_index = true;
-    return lab::migrate(the_lab(), name, to, [](const std::string&) {}, options);
+    return lab::migrate(
+        the_lab(), name, to, [](const std::string&) {}, options);
   }
 
   // The source forgets the container: as if it had never been there.
   static void expect_nothing_left_at(const std::string& guest, const std::string& name) {
-    EXPECT_EQ(must(guest, "godwit-cr list; ls /run/netns; ls /var/lib/containers; ls /run/runc 2> /dev/null; "
-                          "grep /" + name + " /proc/mounts; ls /run/godwit/" + name + "* 2> /dev/null; rdma resource show qp; true"),
-              "");
+    EXPECT_EQ(
+        must(guest,
+             "godwit-cr list; ls /run/netns; ls /var/lib/containers; ls /run/runc 2> /dev/null; "
+             "grep /" +
+                 name + " /proc/mounts; ls /run/godwit/" + name +
+                 "* 2> /dev/null; rdma resource show qp; true"),
+        "");
   }
 };
 

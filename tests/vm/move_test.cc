@@ -38,7 +38,8 @@ TEST_F(Move, ClientUnderLoadThereAndBack) {
 TEST_F(Move, ServerUnderLoad) {
   const Container c = start(kHome, "server", {"godwit-verify", "--events", "--json", "-"});
   wait_for_log("server", "waiting on port");
-  const auto client = launch(kPeer, "exec godwit-verify --events --qps 2 --duration 0 " + lab::container_ip(c.number));
+  const auto client = launch(
+      kPeer, "exec godwit-verify --events --qps 2 --duration 0 " + lab::container_ip(c.number));
   wait_until_it_transfers("server");
 
   const lab::MoveReport report = move("server", kAway);
@@ -51,13 +52,14 @@ TEST_F(Move, ServerUnderLoad) {
   expect_good_at_end("server");
 }
 
-// There the address is at the NIC before the QPs are, and then both ends are on one NIC. The peer's GIDs
-// have the indexes that the client's have at home: refused unless wanted.
+// There the address is at the NIC before the QPs are, and then both ends are on one NIC. The peer's
+// GIDs have the indexes that the client's have at home: refused unless wanted.
 TEST_F(Move, ToTheGuestOfItsPeerAndBack) {
   const Container peer = start(kAway, "server", {"godwit-verify", "--events", "--pause", "10"});
   wait_for_log("server", "waiting on port");
-  start(kHome, "client", {"godwit-verify", "--events", "--pause", "10", "--timeout", "18", "--duration", "0",
-                          lab::container_ip(peer.number)});
+  start(kHome, "client",
+        {"godwit-verify", "--events", "--pause", "10", "--timeout", "18", "--duration", "0",
+         lab::container_ip(peer.number)});
   wait_until_it_transfers("client");
 
   const std::string gid = gid_of(lab::container_ip(Containers(the_lab()).find("client").number));
@@ -68,13 +70,19 @@ TEST_F(Move, ToTheGuestOfItsPeerAndBack) {
     ADD_FAILURE() << "it moved";
   } catch (const lab::Error& error) {
     const std::string why = error.what();
-    EXPECT_TRUE(std::regex_search(why, std::regex("step prepare: [^\n]*GID " + gid + " has index [0-9]+ here, it had [0-9]+")))
+    EXPECT_TRUE(std::regex_search(why, std::regex("step prepare: [^\n]*GID " + gid +
+                                                  " has index [0-9]+ here, it had [0-9]+")))
         << why;
     EXPECT_NE(why.find("--any-gid-index"), std::string::npos) << why;
   }
-  EXPECT_EQ(must(kAway, "godwit-cr list; ls -d /run/netns/client /var/lib/containers/client /run/godwit/client* 2> /dev/null; true"), "");
-  EXPECT_EQ(must(kAway, "for i in $(seq 50); do [ \"$(" + table + ")\" = '" + gids.substr(0, gids.size() - 1) +
-                            "' ] && break; sleep 0.1; done; " + table), gids);
+  EXPECT_EQ(must(kAway,
+                 "godwit-cr list; ls -d /run/netns/client /var/lib/containers/client "
+                 "/run/godwit/client* 2> /dev/null; true"),
+            "");
+  EXPECT_EQ(
+      must(kAway, "for i in $(seq 50); do [ \"$(" + table + ")\" = '" +
+                      gids.substr(0, gids.size() - 1) + "' ] && break; sleep 0.1; done; " + table),
+      gids);
   EXPECT_EQ(lab::MoveJournal::unfinished(lab_folder()), std::vector<std::string>{});
   expect_it_still_transfers("client");
 
@@ -135,7 +143,8 @@ TEST_F(Move, ThatCannotBeIsRefusedBeforeAnythingStops) {
   EXPECT_TRUE(Containers(the_lab()).running(Containers(the_lab()).find("idle")));
 }
 
-// Checkpoint, archive, reservation and journal of a move that nobody has ended go with the container.
+// Checkpoint, archive, reservation and journal of a move that nobody has ended go with the
+// container.
 TEST_F(Move, ThatWasCutOffIsForgottenWithItsContainer) {
   const std::string share = lab_folder() + "/share";
   const auto server = launch(kPeer, "exec godwit-verify");
@@ -157,7 +166,8 @@ TEST_F(Move, ThatWasCutOffIsForgottenWithItsContainer) {
 
 // A program that uses no verbs moves as well.
 TEST_F(Move, ContainerWithoutVerbs) {
-  start(kHome, "plain", {"sh", "-c", "i=0; while :; do i=$((i + 1)); echo tick $i; sleep 0.2; done"});
+  start(kHome, "plain",
+        {"sh", "-c", "i=0; while :; do i=$((i + 1)); echo tick $i; sleep 0.2; done"});
   wait_for_log("plain", "tick 2");
   move("plain", kAway);
   expect_nothing_left_at(kHome, "plain");

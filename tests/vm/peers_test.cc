@@ -33,7 +33,8 @@ std::uint64_t count(const std::string& guest, unsigned counter) {
 }
 
 unsigned qps_that_are(const std::string& guest, const std::string& flag) {
-  return static_cast<unsigned>(std::stoul(must(guest, "rdma resource show qp -dd | grep -c 'drv_" + flag + " 1' || true")));
+  return static_cast<unsigned>(
+      std::stoul(must(guest, "rdma resource show qp -dd | grep -c 'drv_" + flag + " 1' || true")));
 }
 
 // A silent peer, and what it has said when it was told to.
@@ -41,8 +42,10 @@ class QuietPeer {
  public:
   QuietPeer(const std::string& guest, const std::string& server, const std::string& port = "18519")
       : guest_(guest),
-        process_(the_lab().start(guest, {"godwit-quiet", "--timeout", "14", "--retry", "7", "--port", port, server})) {
-    process_->wait_for_line([](const std::string& line) { return line.rfind("ready", 0) == 0; }, 30);
+        process_(the_lab().start(
+            guest, {"godwit-quiet", "--timeout", "14", "--retry", "7", "--port", port, server})) {
+    process_->wait_for_line([](const std::string& line) { return line.rfind("ready", 0) == 0; },
+                            30);
   }
 
   // Posts the request. It must be answered NAK_STOPPED by a NIC that is told, and become Paused.
@@ -59,7 +62,8 @@ class QuietPeer {
 
   void tell(const std::string& what) {
     process_->write(what + "\n");
-    process_->wait_for_line([&what](const std::string& line) { return line == what + ": posted"; }, 10);
+    process_->wait_for_line([&what](const std::string& line) { return line == what + ": posted"; },
+                            10);
   }
 
   void expect_success(const std::string& what) {
@@ -97,11 +101,10 @@ class Company : public Move {
 
   // Off: what the NIC sends and what comes for it is lost.
   static void set_cable(const std::string& guest, bool on) {
-    const auto reply = the_lab().request({{"op", "qmp"},
-                                          {"guest", guest},
-                                          {"command",
-                                           {{"execute", "set_link"},
-                                            {"arguments", {{"name", "nic"}, {"up", on}}}}}});
+    const auto reply = the_lab().request(
+        {{"op", "qmp"},
+         {"guest", guest},
+         {"command", {{"execute", "set_link"}, {"arguments", {{"name", "nic"}, {"up", on}}}}}});
     ASSERT_TRUE(reply.at("answer").contains("return")) << reply.dump();
   }
 
@@ -111,7 +114,8 @@ class Company : public Move {
 
   static unsigned occurrences(const std::string& text, const std::string& part) {
     unsigned n = 0;
-    for (std::size_t at = 0; (at = text.find(part, at)) != std::string::npos; at += part.size()) ++n;
+    for (std::size_t at = 0; (at = text.find(part, at)) != std::string::npos; at += part.size())
+      ++n;
     return n;
   }
 };
@@ -125,51 +129,60 @@ TEST_F(Company, QuietPeersThatFirstSpeakInAnyPhasePauseAndGoOn) {
   const Container server = start(kHome, "server", {"godwit-quiet"});
   wait_for_log("server", "waiting on port");
   const std::string ip = lab::container_ip(server.number);
-  QuietPeer while_stopped(kPeer, ip), tombstone_alone(kPeer, ip), twin_at_destination(kPeer, ip), handed_over(kPeer, ip),
-      gone_on(kPeer, ip);
+  QuietPeer while_stopped(kPeer, ip), tombstone_alone(kPeer, ip), twin_at_destination(kPeer, ip),
+      handed_over(kPeer, ip), gone_on(kPeer, ip);
   const auto before = read_counters(the_lab(), kPeer);
 
   for (const std::string& to : {kAway, kHome}) {
     SCOPED_TRACE("to " + to);
     const std::string from = to == kAway ? kHome : kAway;
-    const auto observer = the_lab().start(from, {"bash", "-c",
-        "until [ $(rdma resource show qp -dd | grep -c 'drv_stopped 1') = 5 ]; do sleep 0.02; done\n"
-        "pkill -STOP -x criu; echo stopped; read go; pkill -CONT -x criu"});
+    const auto observer =
+        the_lab().start(from, {"bash", "-c",
+                               "until [ $(rdma resource show qp -dd | grep -c 'drv_stopped 1') = 5 "
+                               "]; do sleep 0.02; done\n"
+                               "pkill -STOP -x criu; echo stopped; read go; pkill -CONT -x criu"});
     std::future<void> speaker;
-    const auto report = move_and("server", to, {
-        {"checkpoint …", [&] {
-          speaker = std::async(std::launch::async, [&] {
-            observer->wait_for_line([](const std::string& line) { return line == "stopped"; }, 60);
-            while_stopped.speaks_and_is_paused("send", from);
-            EXPECT_EQ(qps_that_are(from, "stopped"), 5u) << "too late: it is a tombstone";
-            observer->write("go\n");
-          });
-        }},
-        {"copy …", [&] {
-          speaker.get();
-          EXPECT_EQ(qps_that_are(from, "stopped"), 0u);
-          tombstone_alone.speaks_and_is_paused("write", from);
-        }},
-        {"hand-over …", [&] { twin_at_destination.speaks_and_is_paused("read", from); }},
-        {"go …", [&] { handed_over.speaks_and_is_paused("add", to); }},
-        {"commit …", [&] { gone_on.tell("send"); }}});
+    const auto report = move_and(
+        "server", to,
+        {{"checkpoint …",
+          [&] {
+            speaker = std::async(std::launch::async, [&] {
+              observer->wait_for_line([](const std::string& line) { return line == "stopped"; },
+                                      60);
+              while_stopped.speaks_and_is_paused("send", from);
+              EXPECT_EQ(qps_that_are(from, "stopped"), 5u) << "too late: it is a tombstone";
+              observer->write("go\n");
+            });
+          }},
+         {"copy …",
+          [&] {
+            speaker.get();
+            EXPECT_EQ(qps_that_are(from, "stopped"), 0u);
+            tombstone_alone.speaks_and_is_paused("write", from);
+          }},
+         {"hand-over …", [&] { twin_at_destination.speaks_and_is_paused("read", from); }},
+         {"go …", [&] { handed_over.speaks_and_is_paused("add", to); }},
+         {"commit …", [&] { gone_on.tell("send"); }}});
     EXPECT_EQ(report.qps, 5u);
     while_stopped.expect_success("send");
     tombstone_alone.expect_success("write");
     twin_at_destination.expect_success("read");
     handed_over.expect_success("add");
     gone_on.expect_success("send");
-    for (QuietPeer* one : {&while_stopped, &tombstone_alone, &twin_at_destination, &handed_over, &gone_on}) {
+    for (QuietPeer* one :
+         {&while_stopped, &tombstone_alone, &twin_at_destination, &handed_over, &gone_on}) {
       one->asks_over_tcp();
     }
     expect_nothing_left_at(from, "server");
   }
-  for (QuietPeer* one : {&while_stopped, &tombstone_alone, &twin_at_destination, &handed_over, &gone_on}) {
+  for (QuietPeer* one :
+       {&while_stopped, &tombstone_alone, &twin_at_destination, &handed_over, &gone_on}) {
     one->ends_well();
   }
   expect_good_at_end("server");
   const auto counted = lab::difference(read_counters(the_lab(), kPeer), before);
-  // A QP that has not heard of its peer yet does not know that it takes a RESUME: there its probes find it.
+  // A QP that has not heard of its peer yet does not know that it takes a RESUME: there its probes
+  // find it.
   EXPECT_EQ(counted[GODWIT_COUNTER_RESUME_ACCEPTED], 5u);
   EXPECT_EQ(counted[GODWIT_COUNTER_REQ_TRANSPORT_RETRIES_EXCEEDED], 0u);
   EXPECT_EQ(counted[GODWIT_COUNTER_REQ_CQE_ERROR], 0u);
@@ -178,9 +191,9 @@ TEST_F(Company, QuietPeersThatFirstSpeakInAnyPhasePauseAndGoOn) {
 
 // ------------------------------------------------ where it has been before
 
-// The peer's cable is out when the container has moved: no RESUME is acknowledged, and home keeps its
-// tombstones for their time. Then the container comes back to where they stand, with queue pairs that
-// are still Resuming.
+// The peer's cable is out when the container has moved: no RESUME is acknowledged, and home keeps
+// its tombstones for their time. Then the container comes back to where they stand, with queue
+// pairs that are still Resuming.
 TEST_F(FullCompany, BackToItsOldTombstones) {
   const auto server = launch(kPeer, "exec godwit-verify");
   wait_for_listener(kPeer, 18517);
@@ -205,10 +218,14 @@ TEST_F(FullCompany, BackToItsOldTombstones) {
 TEST_F(FullCompany, BothEndsOneAfterTheOther) {
   const Container server = start(kAway, "server", {"godwit-verify"});
   wait_for_log("server", "waiting on port");
-  start(kHome, "client", {"godwit-verify", "--timeout", "18", "--duration", "0", lab::container_ip(server.number)});
+  start(kHome, "client",
+        {"godwit-verify", "--timeout", "18", "--duration", "0", lab::container_ip(server.number)});
   wait_until_it_transfers("client");
-  const std::pair<const char*, std::string> moves[] = {
-      {"server", kPeer}, {"client", kAway}, {"server", kAway}, {"client", kPeer}, {"server", kHome}};
+  const std::pair<const char*, std::string> moves[] = {{"server", kPeer},
+                                                       {"client", kAway},
+                                                       {"server", kAway},
+                                                       {"client", kPeer},
+                                                       {"server", kHome}};
   std::map<std::string, std::string> at = {{"server", kAway}, {"client", kHome}};
   for (const auto& [name, to] : moves) {
     SCOPED_TRACE(std::string(name) + " to " + to);
@@ -231,18 +248,23 @@ TEST_F(FullCompany, TwoContainersAtTheSameTimeToDifferentGuests) {
   const auto on_away = launch(kAway, "exec godwit-verify --port 18601");
   wait_for_listener(kPeer, 18600);
   wait_for_listener(kAway, 18601);
-  start(kHome, "one", {"godwit-verify", "--timeout", "18", "--port", "18600", "--duration", "0", ip_of(kPeer)});
-  start(kHome, "two", {"godwit-verify", "--timeout", "18", "--port", "18601", "--duration", "0", ip_of(kAway)});
+  start(kHome, "one",
+        {"godwit-verify", "--timeout", "18", "--port", "18600", "--duration", "0", ip_of(kPeer)});
+  start(kHome, "two",
+        {"godwit-verify", "--timeout", "18", "--port", "18601", "--duration", "0", ip_of(kAway)});
   for (const char* name : {"one", "two"}) wait_until_it_transfers(name);
 
   const auto command = [](const std::string& name, const std::string& to) {
-    return std::async(std::launch::async, [=] { return godwit({"--json", "migrate", name, to, "--any-gid-index"}, 180); });
+    return std::async(std::launch::async, [=] {
+      return godwit({"--json", "migrate", name, to, "--any-gid-index"}, 180);
+    });
   };
   auto two = command("two", kPeer);
-  const auto report = move_and("one", kAway, {{"checkpoint …", [&] {
-    const HostResult refused = godwit({"migrate", "one", kPeer});
-    EXPECT_TRUE(fails_saying(refused, "one is being moved already"));
-  }}});
+  const auto report =
+      move_and("one", kAway, {{"checkpoint …", [&] {
+                                 const HostResult refused = godwit({"migrate", "one", kPeer});
+                                 EXPECT_TRUE(fails_saying(refused, "one is being moved already"));
+                               }}});
   EXPECT_EQ(report.qps, 4u);
   EXPECT_EQ(parsed(two.get())["qps"], 4u);
   EXPECT_EQ(Containers(the_lab()).find("one").guest, kAway);
@@ -259,7 +281,10 @@ TEST_F(FullCompany, TwoContainersAtTheSameTimeToDifferentGuests) {
   EXPECT_EQ(parsed(back_too.get())["qps"], 4u);
   for (const char* name : {"one", "two"}) expect_it_still_transfers(name);
   // The other end of "two" is there, with queue pairs of its own.
-  EXPECT_EQ(must(kAway, "godwit-cr list; ls /run/netns /var/lib/containers /run/runc | grep -E 'one|two' || true"), "");
+  EXPECT_EQ(must(kAway,
+                 "godwit-cr list; ls /run/netns /var/lib/containers /run/runc | grep -E 'one|two' "
+                 "|| true"),
+            "");
   must(kHome, "pkill -INT -x godwit-verify");
   for (const auto* process : {&on_peer, &on_away}) {
     const ExecResult served = (*process)->wait(60);
@@ -271,25 +296,32 @@ TEST_F(FullCompany, TwoContainersAtTheSameTimeToDifferentGuests) {
 // ------------------------------------------------ several processes and contexts
 
 // A shell and what it has started: a process with a context per connection; one whose children have
-// inherited its context and have queue pairs and memory of their own on it; two that transfer all the
-// time, one of them asleep in a completion channel; and two that share a context and its memory.
+// inherited its context and have queue pairs and memory of their own on it; two that transfer all
+// the time, one of them asleep in a completion channel; and two that share a context and its
+// memory.
 TEST_F(Company, ManyProcessesAndContextsInOneContainer) {
-  const Container c = start(kHome, "family", {"sh", "-c",
-      "godwit-quiet --port 1 & godwit-quiet --fork --port 2 & godwit-verify --qps 2 --port 3 & "
-      "godwit-verify --events --qps 2 --port 4 & "
-      "godwit-objects --case fork --go /go --ready /ready > /objects & wait"});
+  const Container c = start(
+      kHome, "family",
+      {"sh", "-c",
+       "godwit-quiet --port 1 & godwit-quiet --fork --port 2 & godwit-verify --qps 2 --port 3 & "
+       "godwit-verify --events --qps 2 --port 4 & "
+       "godwit-objects --case fork --go /go --ready /ready > /objects & wait"});
   const std::string root = Containers::folder(c) + "/root", log_file = Containers::log_file(c);
-  must(kHome, "for i in $(seq 600); do [ $(grep -c 'waiting on port' " + log_file + ") = 4 ] && [ -e " + root +
-                  "/ready ] && exit 0; sleep 0.1; done; cat " + log_file + " " + root + "/objects; exit 1");
+  must(kHome, "for i in $(seq 600); do [ $(grep -c 'waiting on port' " + log_file +
+                  ") = 4 ] && [ -e " + root + "/ready ] && exit 0; sleep 0.1; done; cat " +
+                  log_file + " " + root + "/objects; exit 1");
   const std::string ip = lab::container_ip(c.number);
   std::vector<std::unique_ptr<QuietPeer>> quiet;
   for (const char* port : {"1", "1", "2", "2", "2"}) {
     quiet.push_back(std::make_unique<QuietPeer>(kPeer, ip, port));
   }
-  const auto polling = launch(kPeer, "exec godwit-verify --qps 2 --timeout 18 --duration 0 --port 3 " + ip);
-  const auto sleeping = launch(kPeer, "exec godwit-verify --qps 2 --timeout 18 --duration 0 --port 4 --events " + ip);
+  const auto polling =
+      launch(kPeer, "exec godwit-verify --qps 2 --timeout 18 --duration 0 --port 3 " + ip);
+  const auto sleeping =
+      launch(kPeer, "exec godwit-verify --qps 2 --timeout 18 --duration 0 --port 4 --events " + ip);
   for (const auto* process : {&polling, &sleeping}) {
-    (*process)->wait_for_line([](const std::string& line) { return line.find("op/s") != std::string::npos; }, 60);
+    (*process)->wait_for_line(
+        [](const std::string& line) { return line.find("op/s") != std::string::npos; }, 60);
   }
   for (const auto& one : quiet) {
     one->tell("send");
@@ -307,7 +339,8 @@ TEST_F(Company, ManyProcessesAndContextsInOneContainer) {
       one->asks_over_tcp();
     }
     for (const auto* process : {&polling, &sleeping}) {
-      (*process)->wait_for_line([](const std::string& line) { return line.find("op/s") != std::string::npos; }, 30);
+      (*process)->wait_for_line(
+          [](const std::string& line) { return line.find("op/s") != std::string::npos; }, 30);
     }
   }
   for (const auto& one : quiet) one->ends_well();
@@ -331,8 +364,9 @@ class ManyQps : public Company {
   static void move_with(unsigned qps) {
     const auto server = launch(kPeer, "exec godwit-verify");
     wait_for_listener(kPeer, 18517);
-    start(kHome, "client", {"godwit-verify", "--qps", std::to_string(qps), "--size", "1024", "--window", "16",
-                            "--timeout", "18", "--duration", "0", ip_of(kPeer)});
+    start(kHome, "client",
+          {"godwit-verify", "--qps", std::to_string(qps), "--size", "1024", "--window", "16",
+           "--timeout", "18", "--duration", "0", ip_of(kPeer)});
     wait_until_it_transfers("client");
     for (const std::string& to : {kAway, kHome}) {
       const auto report = move("client", to);
@@ -356,8 +390,9 @@ TEST_F(FullManyQps, AThousandAndTwentyFour) { move_with(1024); }
 
 // ------------------------------------------------ twenty moves
 
-// godwit-verify as a client, moved by the command, again and again, each time in at most half a minute. What it
-// transfers in the seconds before each move and after it: no move may leave it slower for good.
+// godwit-verify as a client, moved by the command, again and again, each time in at most half a
+// minute. What it transfers in the seconds before each move and after it: no move may leave it
+// slower for good.
 class FullMove : public Company {
  protected:
   // MB/s in both directions, by the peer's NIC.
@@ -391,8 +426,8 @@ TEST_F(FullMove, TwentyInTenMinutes) {
     ASSERT_EQ(report["qps"], 4u);
     expect_it_still_transfers("client");
     const double after = bandwidth(2);
-    std::printf("-- move %d to %s: %.1f MB/s, stopped for %.0f ms, %.1f MB/s\n", i + 1, to.c_str(), before,
-                report["stop_ms"].get<double>(), after);
+    std::printf("-- move %d to %s: %.1f MB/s, stopped for %.0f ms, %.1f MB/s\n", i + 1, to.c_str(),
+                before, report["stop_ms"].get<double>(), after);
     // The guests share the processors with whatever else runs here.
     EXPECT_GT(after, first / 3);
     expect_nothing_left_at(to == kAway ? kHome : kAway, "client");
@@ -422,16 +457,23 @@ class Podman : public Company {
     must(kHome, kEnvironment + R"(cd /
 files=$(ldd usr/bin/godwit-verify usr/lib/x86_64-linux-gnu/libibverbs/libgodwit-rdmav34.so | grep -o '/[^ )]*' | grep -v : | sort -u)
 tar -ch --hard-dereference $files usr/bin/godwit-verify etc/libibverbs.d/godwit.driver \
-  usr/lib/x86_64-linux-gnu/libibverbs/libgodwit-rdmav34.so 2> /dev/null | podman import -q - app-image)", 120);
+  usr/lib/x86_64-linux-gnu/libibverbs/libgodwit-rdmav34.so 2> /dev/null | podman import -q - app-image)",
+         120);
   }
 
   void TearDown() override {
     for (const std::string& guest : {kHome, kAway}) {
-      must(guest, kEnvironment + "podman rm -f -t 0 app > /dev/null 2>&1; ip netns del app 2> /dev/null\n"
-                  "for m in $(godwit-cr list | awk '{print $2}' | sort -u); do godwit-cr drop --move $m; done\n"
-                  "podman rmi -a -f > /dev/null 2>&1\n"
-                  "rm -rf /var/lib/containers/storage /var/lib/containers/cache /run/containers /run/libpod /var/lib/cni "
-                  "/run/crun /run/runc /mnt/share/app* /tmp/app /tmp/storage-run* /tmp/podman-run* /tmp/containers-user*\n", 120);
+      must(guest,
+           kEnvironment +
+               "podman rm -f -t 0 app > /dev/null 2>&1; ip netns del app 2> /dev/null\n"
+               "for m in $(godwit-cr list | awk '{print $2}' | sort -u); do godwit-cr drop --move "
+               "$m; done\n"
+               "podman rmi -a -f > /dev/null 2>&1\n"
+               "rm -rf /var/lib/containers/storage /var/lib/containers/cache /run/containers "
+               "/run/libpod /var/lib/cni "
+               "/run/crun /run/runc /mnt/share/app* /tmp/app /tmp/storage-run* /tmp/podman-run* "
+               "/tmp/containers-user*\n",
+           120);
     }
     Company::TearDown();
   }
@@ -450,9 +492,11 @@ tar -ch --hard-dereference $files usr/bin/godwit-verify etc/libibverbs.d/godwit.
   }
 
   static void expect_it_transfers(const std::string& guest) {
-    EXPECT_NO_THROW(must(guest, kEnvironment + "seconds() { podman logs app 2>&1 | grep -c '[1-9][0-9]* op/s'; }\n"
-                                "n=$(seconds); for i in $(seq 60); do sleep 0.5\n"
-                                "[ $(seconds) -gt $((n + 1)) ] && exit 0; done; podman logs app; exit 1"));
+    EXPECT_NO_THROW(
+        must(guest, kEnvironment +
+                        "seconds() { podman logs app 2>&1 | grep -c '[1-9][0-9]* op/s'; }\n"
+                        "n=$(seconds); for i in $(seq 60); do sleep 0.5\n"
+                        "[ $(seconds) -gt $((n + 1)) ] && exit 0; done; podman logs app; exit 1"));
   }
 
   static void ends_well(const std::string& guest, Process* server) {
@@ -501,7 +545,11 @@ TEST_F(FullPodman, ThereAndBackAndHomeAgain) {
     expect_it_transfers(back ? kHome : kAway);
     follow("Clean up", back);
   }
-  must(kHome, kEnvironment + "podman --runtime runc container checkpoint --tcp-established --export /mnt/share/app.tar app", 120);
+  must(kHome,
+       kEnvironment +
+           "podman --runtime runc container checkpoint --tcp-established --export "
+           "/mnt/share/app.tar app",
+       120);
   follow("If it cannot be restored there");
   expect_it_transfers(kHome);
   ends_well(kHome, server.get());

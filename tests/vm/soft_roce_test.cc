@@ -27,8 +27,9 @@ class SoftRoce : public GuestTest {
     const bool pingpong = program.rfind("ibv_", 0) == 0;
     // -u 18: a second until a packet is sent again, for a host that is busy
     const auto command = [&](const std::string& device, int gid) {
-      return program + (pingpong ? "" : " -F -u 18") + " -d " + device + (pingpong ? " -g " : " -x ") +
-             std::to_string(gid) + " -p " + std::to_string(port) + " " + options;
+      return program + (pingpong ? "" : " -F -u 18") + " -d " + device +
+             (pingpong ? " -g " : " -x ") + std::to_string(gid) + " -p " + std::to_string(port) +
+             " " + options;
     };
     const std::string soft = command(theirs_.device, theirs_.gid_index),
                       hard = command("godwit0", ours_);
@@ -95,13 +96,16 @@ class Wire : public SoftRoce {
   }
 
   static void expect_clean(const std::string& file) {
-    const HostResult frames = run_on_host({"tshark", "-r", file, "-Y", "infiniband", "-T", "fields",
-                                           "-e", "infiniband.bth.opcode"}, 120);
+    const HostResult frames = run_on_host(
+        {"tshark", "-r", file, "-Y", "infiniband", "-T", "fields", "-e", "infiniband.bth.opcode"},
+        120);
     ASSERT_EQ(frames.code, 0) << frames.err;
     EXPECT_FALSE(frames.out.empty()) << "no RoCE frame in the capture";
     const HostResult malformed =
-        run_on_host({"tshark", "-r", file, "-Y", "_ws.malformed || _ws.unreassembled || ip.checksum.status == 0",
-                     "-o", "ip.check_checksum:TRUE"}, 120);
+        run_on_host({"tshark", "-r", file, "-Y",
+                     "_ws.malformed || _ws.unreassembled || ip.checksum.status == 0", "-o",
+                     "ip.check_checksum:TRUE"},
+                    120);
     EXPECT_EQ(malformed.code, 0) << malformed.err;
     EXPECT_EQ(malformed.out, "");
     const HostResult icrc = run_on_host({"/usr/bin/python3", GODWIT_CHECK_ICRC, file}, 120);
@@ -123,10 +127,11 @@ TEST_F(Wire, FramesOfIpv6AreWellFormedAndTheirIcrcRight) {
   const std::string file = capture([] {
     const int port = fresh_port();
     const auto command = [port](const std::string& guest) {
-      return "ibv_rc_pingpong -c -m 1024 -n 20 -s 5001 -d godwit0 -p " + std::to_string(port) + " -g " +
-             std::to_string(gid_index(guest, "godwit0", ip6_of(guest)));
+      return "ibv_rc_pingpong -c -m 1024 -n 20 -s 5001 -d godwit0 -p " + std::to_string(port) +
+             " -g " + std::to_string(gid_index(guest, "godwit0", ip6_of(guest)));
     };
-    EXPECT_TRUE(good(talk({kHome, command(kHome)}, {kAway, command(kAway) + " " + ip_of(kHome)}, port)));
+    EXPECT_TRUE(
+        good(talk({kHome, command(kHome)}, {kAway, command(kAway) + " " + ip_of(kHome)}, port)));
   });
   expect_clean(file);
   std::filesystem::remove(file);

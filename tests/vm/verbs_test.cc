@@ -193,8 +193,9 @@ TEST_P(Verify, FindsEverythingExactlyOnceAndInOrder) {
   const std::string options =
       std::string(GetParam()) + " --json - --port " + std::to_string(fresh_port());
   const int port = std::stoi(options.substr(options.rfind(' ')));
-  const Talk both = talk({kHome, "godwit-verify " + options},
-                         {kPeer, "godwit-verify --duration 5 " + options + " " + ip_of(kHome)}, port);
+  const Talk both =
+      talk({kHome, "godwit-verify " + options},
+           {kPeer, "godwit-verify --duration 5 " + options + " " + ip_of(kHome)}, port);
   EXPECT_TRUE(good(both));
   for (const std::string& said : {both.server.out, both.client.out}) {
     EXPECT_NE(said.find("verdict: good"), std::string::npos) << said;

@@ -66,15 +66,18 @@ TEST_P(WholeLab, GuestThatDiesIsReportedTheOthersGoOnAndNothingOutlivesIt) {
     waiting->wait(30);
     ADD_FAILURE() << "it ended as if nothing had happened";
   } catch (const std::exception& error) {
-    EXPECT_NE(std::string(error.what()).find("the guest has died; log: "), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("the guest has died; log: "), std::string::npos)
+        << error.what();
   }
   const Json after = parsed(godwit({"--json", "status"}));
   for (const std::string& guest : kGuests) {
     EXPECT_EQ(of(after, guest)["state"], guest == victim ? "dead" : "ready") << guest;
   }
   EXPECT_TRUE(fails_saying(godwit({"run", victim, "--", "true"}), victim + " is not up; log: "));
-  EXPECT_TRUE(fails_saying(godwit({"container", "start", victim, "x", "--", "true"}), victim + " is not up"));
-  EXPECT_TRUE(fails_saying(godwit({"capture", victim, lab_folder() + "/x.pcap", "--seconds", "1"}), victim));
+  EXPECT_TRUE(fails_saying(godwit({"container", "start", victim, "x", "--", "true"}),
+                           victim + " is not up"));
+  EXPECT_TRUE(fails_saying(godwit({"capture", victim, lab_folder() + "/x.pcap", "--seconds", "1"}),
+                           victim));
   EXPECT_EQ(godwit({"run", other, "--", "ping", "-q", "-c", "1", "-W", "5", ip_of(kPeer)}).code, 0);
 
   EXPECT_EQ(godwit({"down"}).code, 0);
