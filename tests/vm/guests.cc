@@ -289,6 +289,7 @@ void GuestTest::SetUp() {
 
 void GuestTest::TearDown() {
   Lab& lab = lab_object();
+  bool answers = true;
   for (const std::string& guest : kGuests) {
     try {
       // What a program that ends gives back is gone a little later.
@@ -298,6 +299,7 @@ void GuestTest::TearDown() {
       baselines()[guest] = now;
     } catch (const std::exception& error) {
       ADD_FAILURE() << guest << ": " << error.what();
+      answers = false;
     }
   }
   if (!HasFailure()) return;
@@ -315,6 +317,7 @@ void GuestTest::TearDown() {
       std::printf("-- %s: %s\n", guest.c_str(), error.what());
     }
   }
+  if (!answers) lab.down();  // the next test has a new one
 }
 
 }  // namespace godwit::vm

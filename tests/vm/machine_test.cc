@@ -6,6 +6,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "command.h"
 #include "guests.h"
 #include "plan.h"
 
@@ -197,6 +198,9 @@ TEST_F(Snapshot, IdleConnectionToAnotherVmGoesOnFromIt) {
 // of the wire, agent and monitor.
 class AnotherQemu : public Machine {
  protected:
+  // A daemon that has adopted its guests, as after its death in another test, cannot start one
+  // anew.
+  static void SetUpTestSuite() { (void)godwit({"down"}); }
   void SetUp() override {
     Machine::SetUp();
     // A file system of the host cannot be saved.
