@@ -533,6 +533,7 @@ void enter_error(Qp& qp, Ports& ports, std::uint64_t now_ns, Fault fault) {
   qp.mig.paused = qp.mig.resuming = false;
   qp.mig.pause_deadline = qp.mig.resume_deadline = kOff;
   qp.resp.answer = Answer::kNone;
+  qp.resp.fatal = Fault::kNone;  // its NAK does not go out any more, and STOP must not wait for it
   for (Slot& slot : qp.resp.slots) slot.in_progress = false;
   count_fault(c, fault);
   ports.queues.event(qp, QpEvent::kStatusChanged);

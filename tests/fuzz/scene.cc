@@ -2,6 +2,7 @@
 #include "fuzz/scene.h"
 
 #include <cstddef>
+#include <cstdio>
 #include <cstring>
 
 #include "transport/token.h"
@@ -451,7 +452,11 @@ void Scene::check_still() {
   require(m.query_qp(qp[kWaiting].qpn).ext.raw == waiting_ext_, "only RESUME starts a loaded QP");
 }
 
-void Scene::reload() { require(m.load(m.save()) == nullptr, "what a device saves can be loaded"); }
+void Scene::reload() {
+  const char* wrong = m.load(m.save());
+  if (wrong != nullptr) std::fprintf(stderr, "refused: %s\n", wrong);
+  require(wrong == nullptr, "what a device saves can be loaded");
+}
 
 std::vector<std::uint8_t> without_statistics(std::vector<std::uint8_t> state) {
   std::fill_n(state.begin() + offsetof(godwit_state_header, crc32), 4, std::uint8_t{0});

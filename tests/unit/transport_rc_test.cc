@@ -822,6 +822,17 @@ TEST(Migration, StopWaitsForTheNakThatEndsTheConnection) {
   EXPECT_EQ(w.b->recv_completions[1].fault, Fault::kFlushed);
 }
 
+// The connection may end otherwise first, and then that NAK does not go out any more.
+TEST(Migration, StopDoesNotWaitForANakThatErrorHasTakenBack) {
+  World w(1);
+  w.give_receives(*w.b, 2);
+  w.b->recvs[0].length = 0;
+  give(*w.b, *w.a, 0, send_only(w.b->qp.resp.expected), {0, 0, 0, 0});
+  enter_error(w.b->qp, w.b->ports, 0, Fault::kFlushed);
+  EXPECT_TRUE(work(*w.b, 0).empty());
+  EXPECT_EQ(stop(w.b->qp, w.b->ports, 0), StopResult::kOk);
+}
+
 TEST(Migration, StopEndsThoughTheApplicationGoesOnPosting) {
   World w(1);
   w.b->endless_recvs = true;
