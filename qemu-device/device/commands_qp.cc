@@ -214,10 +214,6 @@ Reply Device::cmd_modify_qp(const std::uint8_t* params) {
   QueuePair* qp = find_qp(from_le(in.qpn));
   if (qp == nullptr) return not_found(offsetof(In, qpn));
   const Status before = qp->attr.status;
-  if ((mask & GODWIT_QP_ATTR_STATUS) != 0 &&
-      (in.attr.status == GODWIT_QP_STATUS_RESET || in.attr.status == GODWIT_QP_STATUS_ERROR)) {
-    transport::acknowledge_now(*qp, ports_, now_ns_);
-  }
   switch (transport::modify_qp(*qp, ports_, now_ns_, transport::get_attributes(in.attr), mask)) {
     case transport::ModifyResult::kOk:
       break;

@@ -105,19 +105,11 @@ static void godwit_leave(GodwitState *s)
     godwit_schedule(s);
 }
 
-static void godwit_run(GodwitState *s)
+/* run: godwit_device_run or godwit_device_run_briefly */
+static void godwit_run(GodwitState *s, bool (*run)(struct godwit_device *, uint64_t))
 {
     godwit_enter(s);
-    if (godwit_device_run(s->device, godwit_now())) {
-        godwit_run_later(s);
-    }
-    godwit_leave(s);
-}
-
-static void godwit_run_briefly(GodwitState *s)
-{
-    godwit_enter(s);
-    if (godwit_device_run_briefly(s->device, godwit_now())) {
+    if (run(s->device, godwit_now())) {
         godwit_run_later(s);
     }
     godwit_leave(s);
@@ -132,7 +124,7 @@ static void godwit_bh(void *opaque)
     if (!runstate_is_running()) {
         return;
     }
-    godwit_run(s);
+    godwit_run(s, godwit_device_run);
     if (s->frame_refused) {
         s->frame_refused = false;
         qemu_flush_queued_packets(qemu_get_queue(s->nic));
@@ -153,7 +145,7 @@ static void godwit_timer(void *opaque)
     GodwitState *s = opaque;
 
     s->timer_at = GODWIT_NO_DEADLINE;
-    godwit_run(s);
+    godwit_run(s, godwit_device_run);
 }
 
 /* ---------------------------------------------------- services for the core */
@@ -339,7 +331,7 @@ static void godwit_doorbell_write(void *opaque, hwaddr addr, uint64_t value, uns
     s->ringing = false;
     if (s->run_wanted) {
         s->run_wanted = false;
-        godwit_run_briefly(s);
+        godwit_run(s, godwit_device_run_briefly);
     }
 }
 

@@ -130,6 +130,7 @@ ModifyResult modify_qp(Qp& qp, Ports& ports, std::uint64_t now_ns, const QpAttri
   }
   if (to == Status::kReset || to == Status::kError) {
     if ((mask & ~kAlways) != 0) return ModifyResult::kBadParameter;
+    acknowledge_now(qp, ports, now_ns);
     if (to == Status::kReset) {
       reset(qp);
     } else {

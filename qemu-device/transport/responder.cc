@@ -443,8 +443,7 @@ bool send_responses(const Context& c, unsigned* budget) {
 }
 
 void acknowledge_now(Qp& qp, Ports& ports, std::uint64_t now_ns) {
-  if (qp.mig.stopped || qp.resp.answer != Answer::kAck) return;
-  if (qp.attr.status < Status::kRtr || qp.attr.status == Status::kError) return;
+  if (qp.mig.stopped || qp.resp.answer != Answer::kAck || !qp.connected()) return;
   // It acknowledges all that was before it, and responses that are still to be sent are before it.
   for (std::uint32_t i = 0; i < qp.resp.slot_count; ++i) {
     if (slot_at(qp.resp, i).in_progress) return;
