@@ -218,9 +218,8 @@ class NicCounters : public GuestTest {
                        const std::string& server) {
     const int port = fresh_port();
     const auto command = [&](const std::string& guest) {
-      return program + " -F -u 18 -d godwit0 -x " +
-             std::to_string(gid_index(guest, "godwit0", ip_of(guest))) + " -p " +
-             std::to_string(port) + " " + options;
+      return verbs_command(program, "godwit0", gid_index(guest, "godwit0", ip_of(guest)), port,
+                           options);
     };
     const std::string client = server == kHome ? kAway : kHome;
     return talk({server, command(server)}, {client, command(client) + " " + ip_of(server)}, port);
@@ -295,17 +294,6 @@ TEST_F(NicCounters, OfRefusalsAreThoseOfTheWire) {
 
 // What away sends, and what is sent to it, is lost some times.
 TEST_F(NicCounters, OfWhatIsLostAndSentAgainAreThoseOfTheWire) {
-  const auto set_cable = [](bool on) {
-    const Json reply = the_lab().request(
-        {{"op", "qmp"},
-         {"guest", kAway},
-         {"command", {{"execute", "set_link"}, {"arguments", {{"name", "nic"}, {"up", on}}}}}});
-    if (!reply.at("answer").contains("return")) throw std::runtime_error(reply.dump());
-  };
-  const auto wait_for_figures = [](Process& process) {
-    process.wait_for_line(
-        [](const std::string& line) { return line.find("op/s") != std::string::npos; }, 60);
-  };
   const Seen seen = watch([&] {
     const int port = fresh_port();
     const std::string verify =
@@ -318,9 +306,9 @@ TEST_F(NicCounters, OfWhatIsLostAndSentAgainAreThoseOfTheWire) {
       wait_for_figures(*client);
       const Counters rise = lab::difference(read_counters(the_lab(), kHome), before);
       if (i >= 3 && rise[GODWIT_COUNTER_RETRANSMISSIONS] > 0) break;
-      set_cable(false);
+      set_cable(kAway, false);
       usleep(60'000);
-      set_cable(true);
+      set_cable(kAway, true);
     }
     client->signal(2);
     const Talk both = {server->wait(60), client->wait(60)};

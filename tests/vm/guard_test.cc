@@ -237,10 +237,7 @@ TEST_F(Guard, ForgedPacketsAreDroppedAndCounted) {
   const auto client =
       launch(kPeer, "exec godwit-verify --qps 2 --size 2048 --timeout 18 --duration 0 --port " +
                         std::to_string(port) + " " + ip_of(kHome));
-  const auto transfers = [&client] {
-    client->wait_for_line(
-        [](const std::string& line) { return line.find("op/s") != std::string::npos; }, 60);
-  };
+  const auto transfers = [&client] { wait_for_figures(*client); };
   transfers();
   the_lab().capture_stop(kPeer);
   const Capture capture(capture_file());

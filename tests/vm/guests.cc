@@ -125,6 +125,27 @@ void wait_for_listener(const std::string& guest, int port) {
                   ")\" ] && exit 0; sleep 0.1; done; echo nobody listens; exit 1");
 }
 
+std::string verbs_command(const std::string& program, const std::string& device, int gid, int port,
+                          const std::string& options) {
+  const bool pingpong = program.rfind("ibv_", 0) == 0;
+  // -u 18: a second until a packet is sent again, for a host that is busy
+  return program + (pingpong ? "" : " -F -u 18") + " -d " + device + (pingpong ? " -g " : " -x ") +
+         std::to_string(gid) + " -p " + std::to_string(port) + " " + options;
+}
+
+void wait_for_figures(Process& verify, double seconds) {
+  verify.wait_for_line(
+      [](const std::string& line) { return line.find("op/s") != std::string::npos; }, seconds);
+}
+
+void set_cable(const std::string& guest, bool on) {
+  const nlohmann::json reply = the_lab().request(
+      {{"op", "qmp"},
+       {"guest", guest},
+       {"command", {{"execute", "set_link"}, {"arguments", {{"name", "nic"}, {"up", on}}}}}});
+  if (!reply.at("answer").contains("return")) throw lab::Error(reply.dump());
+}
+
 std::string ip_of(const std::string& guest) { return lab::guest_ip(lab::guest_index(guest)); }
 
 std::string ip6_of(const std::string& guest) {

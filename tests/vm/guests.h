@@ -60,6 +60,16 @@ Talk talk(const Side& server, const Side& client, int port, double seconds = 90)
 // Both ended with 0, and tell of no wrong bytes.
 testing::AssertionResult good(const Talk& talk);
 
+// The client's or server's command line of one of Debian's verbs programs, without the address.
+std::string verbs_command(const std::string& program, const std::string& device, int gid, int port,
+                          const std::string& options);
+
+// Until godwit-verify has told once more what it transfers.
+void wait_for_figures(Process& verify, double seconds = 60);
+
+// Off: what the guest's NIC sends and what comes for it is lost.
+void set_cable(const std::string& guest, bool on);
+
 // A port that no test has used: nothing has to wait for TIME_WAIT.
 int fresh_port();
 

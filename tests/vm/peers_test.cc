@@ -99,15 +99,6 @@ class Company : public Move {
     });
   }
 
-  // Off: what the NIC sends and what comes for it is lost.
-  static void set_cable(const std::string& guest, bool on) {
-    const auto reply = the_lab().request(
-        {{"op", "qmp"},
-         {"guest", guest},
-         {"command", {{"execute", "set_link"}, {"arguments", {{"name", "nic"}, {"up", on}}}}}});
-    ASSERT_TRUE(reply.at("answer").contains("return")) << reply.dump();
-  }
-
   static unsigned tombstones(const std::string& guest) {
     return static_cast<unsigned>(std::stoul(must(guest, "godwit-cr list | grep -c . || true")));
   }
@@ -320,8 +311,7 @@ TEST_F(Company, ManyProcessesAndContextsInOneContainer) {
   const auto sleeping =
       launch(kPeer, "exec godwit-verify --qps 2 --timeout 18 --duration 0 --port 4 --events " + ip);
   for (const auto* process : {&polling, &sleeping}) {
-    (*process)->wait_for_line(
-        [](const std::string& line) { return line.find("op/s") != std::string::npos; }, 60);
+    wait_for_figures(**process);
   }
   for (const auto& one : quiet) {
     one->tell("send");
@@ -339,8 +329,7 @@ TEST_F(Company, ManyProcessesAndContextsInOneContainer) {
       one->asks_over_tcp();
     }
     for (const auto* process : {&polling, &sleeping}) {
-      (*process)->wait_for_line(
-          [](const std::string& line) { return line.find("op/s") != std::string::npos; }, 30);
+      wait_for_figures(**process, 30);
     }
   }
   for (const auto& one : quiet) one->ends_well();

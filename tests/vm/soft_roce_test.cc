@@ -24,12 +24,8 @@ class SoftRoce : public GuestTest {
   enum class Server { kSoftRoce, kGodwit };
   Talk both(const std::string& program, const std::string& options, Server server) const {
     const int port = fresh_port();
-    const bool pingpong = program.rfind("ibv_", 0) == 0;
-    // -u 18: a second until a packet is sent again, for a host that is busy
     const auto command = [&](const std::string& device, int gid) {
-      return program + (pingpong ? "" : " -F -u 18") + " -d " + device +
-             (pingpong ? " -g " : " -x ") + std::to_string(gid) + " -p " + std::to_string(port) +
-             " " + options;
+      return verbs_command(program, device, gid, port, options);
     };
     const std::string soft = command(theirs_.device, theirs_.gid_index),
                       hard = command("godwit0", ours_);

@@ -24,11 +24,8 @@ class Verbs : public GuestTest {
   Talk both(const std::string& program, const std::string& options, const std::string& server,
             const std::string& client) {
     const int port = fresh_port();
-    const bool pingpong = program.rfind("ibv_", 0) == 0;
-    // -u 18: a second until a packet is sent again, for a host that is busy
     const auto command = [&](const std::string& guest) {
-      return program + (pingpong ? " -d godwit0 -g " : " -F -u 18 -d godwit0 -x ") +
-             std::to_string(gid(guest, false)) + " -p " + std::to_string(port) + " " + options;
+      return verbs_command(program, "godwit0", gid(guest, false), port, options);
     };
     return talk({server, command(server)}, {client, command(client) + " " + ip_of(server)}, port);
   }
