@@ -299,6 +299,7 @@ class Demo {
     std::vector<std::string> faults = result.faults;
     for (const std::string& bad : bad_counters(counted)) faults.push_back("NIC counter " + bad);
     for (const std::string& fault : faults) say("FAULT " + fault);
+    if (!result.note.empty()) say("note: " + result.note);
     for (DemoMove& move : partial_) {
       move.mover_code = result.mover_code;
       move.peer_code = result.peer_code;

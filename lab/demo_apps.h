@@ -50,6 +50,7 @@ class DemoRun {
     int mover_code = -1, peer_code = -1;
     nlohmann::json data;              // what the program itself checked
     std::vector<std::string> faults;  // empty: all is well
+    std::string note;                 // what looks like a fault and is none
     std::string mover_log, peer_log;
   };
   [[nodiscard]] Result judge() const;
@@ -60,7 +61,7 @@ class DemoRun {
   [[nodiscard]] Argv argv(Role role, const std::string& host) const;
   void wait_until_listening(const Container& server) const;
   void tell_to_end(const std::string& container) const;
-  void judge_log(const std::string& who, const std::string& log, Result* result) const;
+  void judge_end(const std::string& who, int code, const std::string& log, Result* result) const;
   void judge_data(const std::string& who, const Container& container, Result* result) const;
 
   const Lab& lab_;

@@ -153,10 +153,14 @@ void print_move(std::ostream& out, const DemoMove& move) {
       << text("  MB/s: %.1f before, %.1f during, %.1f after\n", move.before, move.during,
               move.after)
       << "  |" << drawing(move.curve) << "|\n"
-      << text("  packets: %llu NAK_STOPPED, %llu RESUME, %llu RESUME_ACK, %llu retransmissions\n",
+      << text("  packets: %llu NAK_STOPPED, %llu RESUME, %llu RESUME_ACK, %llu retransmissions",
               count(move, GODWIT_COUNTER_TX_NAK_STOPPED), count(move, GODWIT_COUNTER_TX_RESUME),
               count(move, GODWIT_COUNTER_TX_RESUME_ACK),
               count(move, GODWIT_COUNTER_RETRANSMISSIONS));
+  // A receiver that is slower than its peer makes most of the retransmissions, moved or not.
+  const auto rnr_naks = count(move, GODWIT_COUNTER_RNR_NAK_RETRY_ERR);
+  if (rnr_naks != 0) out << text(" (%llu RNR NAKs)", rnr_naks);
+  out << "\n";
   for (const std::string& fault : move.faults) out << "  FAULT " << fault << "\n";
   out << std::flush;
 }

@@ -58,33 +58,21 @@ enum class Restored {
 
 class Move {
  public:
-  Move(const Lab& lab, const std::string& name, const std::string& to, const MoveProgress& progress,
-       const MoveOptions& options)
+  // Of one that begins, or the rest of one that was cut off: the journal knows.
+  Move(const Lab& lab, const Container& container, MoveJournal& journal,
+       const MoveProgress& progress, const MoveOptions& options)
       : lab_(lab),
         containers_(lab),
-        c_(containers_.find(name)),
+        c_(container),
         progress_(progress),
         options_(options),
         folder_(Containers::folder(c_)),
-        journal_(lab.folder(), new_state(c_, to)),
-        move_(journal_.state) {
-    report_.container = name;
-    report_.from = move_.from;
-    report_.to = move_.to;
-  }
-
-  // The rest of one that was cut off.
-  Move(const Lab& lab, const std::string& name, const MoveProgress& progress,
-       const MoveOptions& options)
-      : lab_(lab),
-        containers_(lab),
-        c_(containers_.find(name)),
-        progress_(progress),
-        options_(options),
-        folder_(Containers::folder(c_)),
-        journal_(lab.folder(), name),
+        journal_(journal),
         move_(journal_.state) {
     c_.guest = move_.from;  // the list may say the destination already
+    report_.container = move_.container;
+    report_.from = move_.from;
+    report_.to = move_.to;
   }
 
   MoveReport run() {
@@ -733,7 +721,7 @@ class Move {
     throw Error(why + "\n" + c_.guest + " has died, and " + c_.name + " with it." + left_);
   }
 
-  // The checkpoint is complete and its processes are gone: home's own copy goes on there.
+  // As below, if it can be done.
   [[noreturn]] void give_up(const std::string& why) {
     if (!lab_.is_up()) throw Error(why);
     if (!containers_.guest_is_ready(c_.guest)) give_up_all(why);
@@ -858,7 +846,7 @@ class Move {
   const MoveProgress& progress_;
   const MoveOptions& options_;
   std::string folder_;
-  MoveJournal journal_;
+  MoveJournal& journal_;
   MoveState& move_;
   std::unique_ptr<Process> gate_;
   std::unique_ptr<Process> runc_;
@@ -872,18 +860,24 @@ class Move {
 
 MoveReport migrate(const Lab& lab, const std::string& container, const std::string& to,
                    const MoveProgress& progress, const MoveOptions& options) {
-  return Move(lab, container, to, progress, options).run();
+  const Container c = Containers(lab).find(container);
+  MoveJournal journal(lab.folder(), new_state(c, to));
+  return Move(lab, c, journal, progress, options).run();
 }
 
 RecoverReport recover(const Lab& lab, const std::string& container, const MoveProgress& progress,
                       const MoveOptions& options) {
-  return Move(lab, container, progress, options).recover();
+  const Container c = Containers(lab).find(container);
+  MoveJournal journal(lab.folder(), container);
+  return Move(lab, c, journal, progress, options).recover();
 }
 
 void forget_move(const Lab& lab, const std::string& container) {
   const std::vector<std::string> all = MoveJournal::unfinished(lab.folder());
   if (std::find(all.begin(), all.end(), container) == all.end()) return;
-  Move(lab, container, [](const std::string&) {}, {}).forget();
+  const Container c = Containers(lab).find(container);
+  MoveJournal journal(lab.folder(), container);
+  Move(lab, c, journal, [](const std::string&) {}, {}).forget();
 }
 
 nlohmann::json to_json(const MoveReport& report) {

@@ -17,6 +17,7 @@
 #include <sstream>
 
 #include "error.h"
+#include "perftest.h"
 #include "plan.h"
 
 extern char** environ;
@@ -179,7 +180,9 @@ int gid_index(const std::string& guest, const std::string& device, const std::st
                                    address + " on " + device + "; cat gids/?; exit 1"));
 }
 
-Talk talk(const Side& server, const Side& client, int port, double seconds) {
+namespace {
+
+Talk talk_once(const Side& server, const Side& client, int port, double seconds) {
   const auto serving = launch(server.guest, server.command);
   Talk result;
   try {
@@ -192,6 +195,17 @@ Talk talk(const Side& server, const Side& client, int port, double seconds) {
                      ": " + client.command + "\n" + result.client.out);
   }
   return result;
+}
+
+}  // namespace
+
+Talk talk(const Side& server, const Side& client, int port, double seconds) {
+  for (int attempt = 1;; ++attempt) {
+    Talk result = talk_once(server, client, port, seconds);
+    if (attempt == 3 || !lab::perftest_lost_its_clock(result.server.out + result.client.out))
+      return result;
+    std::printf("-- perftest could not measure its clock: once more\n");
+  }
 }
 
 testing::AssertionResult good(const Talk& talk) {
