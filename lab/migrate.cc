@@ -507,6 +507,9 @@ class Move {
   }
 
   [[nodiscard]] std::string gate_path() const { return "/run/godwit/" + c_.name + ".gate"; }
+  // runc throws its own away if CRIU dies, also when the container runs already.
+  [[nodiscard]] std::string runc_state() const { return "/run/runc/" + c_.name + "/state.json"; }
+  [[nodiscard]] std::string kept_state() const { return "/run/godwit/" + c_.name + ".state"; }
 
   // Until everything at the destination is programmed, and nothing of it has been on the wire.
   void restore() {
@@ -555,7 +558,9 @@ class Move {
   // Make before break: the address speaks here before it is gone there. Only the announcement
   // leaves: what TCP were to send or to acknowledge now could not be taken back.
   void hand_over() {
-    lab_.must(move_.to, "set -e\nns=" + c_.name + "\n" + Containers::kLetArpOut + announce(),
+    lab_.must(move_.to,
+              "set -e\nns=" + c_.name + "\ncp " + runc_state() + " " + kept_state() + "\n" +
+                  Containers::kLetArpOut + announce(),
               options_.step_seconds);
     if (const FaultPoint* f = fault(); f != nullptr && f->how != "hang") do_fault(f->how);
     // Without home the move can still go on: then nobody speaks there any more.
@@ -628,7 +633,8 @@ class Move {
       lab_.must(move_.to,
                 "godwit-job kill " + c_.name + "; " +
                     Containers::unmount_below(folder_ + "/image") + "; rm -rf --one-file-system " +
-                    folder_ + "/image " + gate_path() + "; godwit-cr drop --move " + move_.move_id,
+                    folder_ + "/image " + gate_path() + " " + kept_state() +
+                    "; godwit-cr drop --move " + move_.move_id,
                 options_.step_seconds);
     }
     // Acknowledged everywhere: nobody will ask at home again. Else its tombstones stay for their
@@ -658,8 +664,8 @@ class Move {
     if (!containers_.guest_is_ready(move_.to)) return;
     try {
       lab_.must(move_.to,
-                Containers::wipe(c_) + "\nrm -f " + gate_path() + "; godwit-cr drop --move " +
-                    move_.move_id,
+                Containers::wipe(c_) + "\nrm -f " + gate_path() + " " + kept_state() +
+                    "; godwit-cr drop --move " + move_.move_id,
                 options_.step_seconds);
     } catch (const Error& error) {
       if (!lab_.is_up()) throw;
@@ -791,6 +797,8 @@ class Move {
                        " ] || { echo runs; exit; }\n"  // to its own end
                        "read pid < " +
                        Containers::cgroup(c_) + "/cgroup.procs || { echo lost; exit; }\n" +
+                       "[ -e " + runc_state() + " ] || [ ! -e " + kept_state() +
+                       " ] || install -D -m 600 " + kept_state() + " " + runc_state() + "\n" +
                        (move_.verbs ? "godwit-cr resume --attempt " +
                                           std::to_string(move_.attempt) + " --pid $pid || exit 1\n"
                                     : "") +
