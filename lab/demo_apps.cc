@@ -192,7 +192,7 @@ void DemoRun::judge_end(const std::string& who, int code, const std::string& log
   if (result->note.empty()) signs.insert(signs.end(), {"rror", "nable to", "ouldn't"});
   if (code < 0) {
     result->faults.push_back(who + " has no exit code");
-  } else if (code != 0 && result->note.empty()) {
+  } else if (code > 1 || (code != 0 && result->note.empty())) {  // 1 is what the note explains
     result->faults.push_back(who + ": exit code " + std::to_string(code));
   }
   for (const char* sign : signs) {

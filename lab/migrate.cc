@@ -510,6 +510,10 @@ class Move {
   // runc throws its own away if CRIU dies, also when the container runs already.
   [[nodiscard]] std::string runc_state() const { return "/run/runc/" + c_.name + "/state.json"; }
   [[nodiscard]] std::string kept_state() const { return "/run/godwit/" + c_.name + ".state"; }
+  // What the move has left at the destination beside the container itself.
+  [[nodiscard]] std::string clean_up_after_restore() const {
+    return "rm -f " + gate_path() + " " + kept_state() + "; godwit-cr drop --move " + move_.move_id;
+  }
 
   // Until everything at the destination is programmed, and nothing of it has been on the wire.
   void restore() {
@@ -633,8 +637,7 @@ class Move {
       lab_.must(move_.to,
                 "godwit-job kill " + c_.name + "; " +
                     Containers::unmount_below(folder_ + "/image") + "; rm -rf --one-file-system " +
-                    folder_ + "/image " + gate_path() + " " + kept_state() +
-                    "; godwit-cr drop --move " + move_.move_id,
+                    folder_ + "/image; " + clean_up_after_restore(),
                 options_.step_seconds);
     }
     // Acknowledged everywhere: nobody will ask at home again. Else its tombstones stay for their
@@ -663,9 +666,7 @@ class Move {
     remove_archive();
     if (!containers_.guest_is_ready(move_.to)) return;
     try {
-      lab_.must(move_.to,
-                Containers::wipe(c_) + "\nrm -f " + gate_path() + " " + kept_state() +
-                    "; godwit-cr drop --move " + move_.move_id,
+      lab_.must(move_.to, Containers::wipe(c_) + "\n" + clean_up_after_restore(),
                 options_.step_seconds);
     } catch (const Error& error) {
       if (!lab_.is_up()) throw;
@@ -731,7 +732,7 @@ class Move {
     throw Error(why + "\n" + c_.guest + " has died, and " + c_.name + " with it." + left_);
   }
 
-  // As below, if it can be done.
+  // Rolls back, if it can be done.
   [[noreturn]] void give_up(const std::string& why) {
     if (!lab_.is_up()) throw Error(why);
     if (!containers_.guest_is_ready(c_.guest)) give_up_all(why);
